@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only way to add a target. A room is a directory src/<room> with its mirrors
+# include/exeunt/<room>, tests/<room> and bench/<room>; rooms are static libraries
+# exeunt_<room>, which tests link, and from which the user libraries are made.
+
+# exeunt_room(<room> [RUNTIME] [USES <room>...] [PUBLIC <header>...] [SOURCES <file>...]
+#           [LIBRARIES <target>...] [PUBLIC_LIBRARIES <target>...])
+#
+# PUBLIC names headers relative to include/exeunt, SOURCES files relative to src/<room>; one called
+# *_x86_64.S or *_aarch64.S is for that CPU only. USES are lower rooms. RUNTIME rooms are not
+# instrumented by ThreadSanitizer. LIBRARIES are targets from outside; if one is made of objects,
+# these become part of the user library.
+function(exeunt_room room)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "RUNTIME" ""
+                        "USES;PUBLIC;SOURCES;LIBRARIES;PUBLIC_LIBRARIES")
+  exeunt_refuse_unparsed("exeunt_room(${room})" "${arg_UNPARSED_ARGUMENTS}")
+  list(TRANSFORM arg_PUBLIC PREPEND ${PROJECT_SOURCE_DIR}/include/exeunt/ OUTPUT_VARIABLE headers)
+  foreach(header IN LISTS headers)
+    if(NOT EXISTS ${header})
+      exeunt_absent("exeunt_room(${room}): there is no ${header}")
+    endif()
+  endforeach()
+  foreach(cpu IN ITEMS x86_64 aarch64)
+    if(NOT CMAKE_SYSTEM_PROCESSOR STREQUAL cpu)
+      list(FILTER arg_SOURCES EXCLUDE REGEX "_${cpu}\\.S$")
+    endif()
+  endforeach()
+
+  foreach(source IN LISTS arg_SOURCES)
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+      exeunt_absent("exeunt_room(${room}): there is no ${source}; the room is left out")
+      return()
+    endif()
+  endforeach()
+  set_property(GLOBAL APPEND PROPERTY EXEUNT_MADE_ROOMS ${room})
+
+  # The room's tests are gathered here, for `make check ROOM=<room>`.
+  if(EXEUNT_BUILD_TESTS)
+    add_custom_target(${room}_tests)
+  endif()
+
+  set(target exeunt_${room})
+  if(arg_SOURCES)
+    set(scope PUBLIC)
+    set(private_scope PRIVATE)
+    add_library(${target} STATIC ${arg_SOURCES})
+    target_link_libraries(${target} PRIVATE exeunt_flags ${arg_LIBRARIES})
+    set_target_properties(${target} PROPERTIES EXEUNT_LIBRARIES "${arg_LIBRARIES}")
+    if(arg_RUNTIME AND EXEUNT_SANITIZE STREQUAL "thread")
+      target_compile_options(${target} PRIVATE
+                             $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=thread>)
+    endif()
+  else()
+    set(scope INTERFACE)
+    add_library(${target} INTERFACE)
+  endif()
+  list(TRANSFORM arg_USES PREPEND exeunt_ OUTPUT_VARIABLE lower_rooms)
+  target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR}/include
+                             ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(${target} ${scope} exeunt_defines ${lower_rooms} ${arg_PUBLIC_LIBRARIES})
+  set_target_properties(${target} PROPERTIES EXEUNT_HEADERS "${arg_PUBLIC}"
+                        EXEUNT_PUBLIC_LIBRARIES "${arg_PUBLIC_LIBRARIES}")
+endfunction()
+
+# exeunt_library(<name> ROOMS <room>... [NEEDS <library>...])
+#
+# Makes exeunt::<name> from the objects of those of its rooms that exist, for users to link.
+function(exeunt_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ROOMS;NEEDS")
+  get_property(made GLOBAL PROPERTY EXEUNT_MADE_ROOMS)
+  set(objects)
+  set(libraries)
+  set(public_libraries)
+  foreach(room IN LISTS arg_ROOMS)
+    if(room IN_LIST made)
+      get_target_property(type exeunt_${room} TYPE)
+      if(NOT type STREQUAL "INTERFACE_LIBRARY")
+        list(APPEND objects $<TARGET_OBJECTS:exeunt_${room}>)
+        get_target_property(private_libraries exeunt_${room} EXEUNT_LIBRARIES)
+        foreach(library IN LISTS private_libraries)
+          set(library_type)
+          if(TARGET ${library})
+            get_target_property(library_type ${library} TYPE)
+          endif()
+          if(library_type STREQUAL "OBJECT_LIBRARY")
+            list(APPEND objects $<TARGET_OBJECTS:${library}>)
+          else()
+            list(APPEND libraries ${library})
+          endif()
+        endforeach()
+      endif()
+      get_target_property(room_libraries exeunt_${room} EXEUNT_PUBLIC_LIBRARIES)
+      list(APPEND public_libraries ${room_libraries})
+    endif()
+  endforeach()
+  if(NOT objects)
+    return()
+  endif()
+  set(target exeunt_lib_${name})
+  add_library(${target} ${objects})
+  add_library(exeunt::${name} ALIAS ${target})
+  target_link_libraries(${target} PUBLIC exeunt_defines ${public_libraries}
+                        PRIVATE $<BUILD_INTERFACE:exeunt_flags> ${libraries})
+  foreach(need IN LISTS arg_NEEDS)
+    if(TARGET exeunt_lib_${need})
+      target_link_libraries(${target} PUBLIC exeunt_lib_${need})
+    endif()
+  endforeach()
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                             $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  # Its code runs on stacks and threads that outlive any dlclose(). A symbol that a lower library
+  # hides is found missing here, not by the user.
+  if(BUILD_SHARED_LIBS)
+    target_link_options(${target} PRIVATE -Wl,-z,nodelete)
+    if(NOT EXEUNT_SANITIZE)
+      target_link_options(${target} PRIVATE -Wl,-z,defs)
+    endif()
+  endif()
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME exeunt-${name} EXPORT_NAME ${name}
+                        LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION}
+                        SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  set_property(GLOBAL APPEND PROPERTY EXEUNT_MADE_LIBRARIES ${name})
+endfunction()
+
+# exeunt_test(<room> <file>... LABEL <label> [NAME <name>] [TIMEOUT <seconds>] [OWN_MAIN] [SERIAL]
+#           [OPTIONS <compile option>...] [LIBRARIES <target>...] [INSTEAD <target>...])
+#
+# One executable exeunt_<room>_<label>_test and one CTest entry of GoogleTest cases; files are
+# relative to tests/<room>. LABEL is unit, sim, stress or death. A second executable of the same
+# room and label takes a NAME, which replaces the label in its own. SERIAL: nothing runs beside it.
+# INSTEAD links these in place of the room, for example the user libraries.
+function(exeunt_test room)
+  if(NOT EXEUNT_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "OWN_MAIN;SERIAL" "LABEL;NAME;TIMEOUT"
+                        "OPTIONS;LIBRARIES;INSTEAD")
+  if(NOT arg_LABEL OR NOT arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "exeunt_test(${room}) needs files and a LABEL")
+  endif()
+  get_property(made GLOBAL PROPERTY EXEUNT_MADE_ROOMS)
+  if(NOT room IN_LIST made)
+    return()
+  endif()
+  if(NOT arg_NAME)
+    set(arg_NAME ${arg_LABEL})
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  if(NOT arg_INSTEAD)
+    set(arg_INSTEAD exeunt_${room})
+  endif()
+  set(target exeunt_${room}_${arg_NAME}_test)
+  list(TRANSFORM arg_UNPARSED_ARGUMENTS PREPEND ${PROJECT_SOURCE_DIR}/tests/${room}/
+       OUTPUT_VARIABLE files)
+  foreach(file IN LISTS files)
+    if(NOT EXISTS ${file})
+      exeunt_absent("exeunt_test(${room}): there is no ${file}")
+      list(REMOVE_ITEM files ${file})
+    endif()
+  endforeach()
+  if(NOT files)
+    return()
+  endif()
+  add_executable(${target} ${files})
+  exeunt_finish_executable(${target})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src
+                             ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_options(${target} PRIVATE ${arg_OPTIONS})
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} ${arg_INSTEAD}
+                        $<IF:$<BOOL:${arg_OWN_MAIN}>,GTest::gtest,GTest::gtest_main>)
+  add_test(NAME ${room}.${arg_NAME} COMMAND ${target})
+  math(EXPR timeout "${arg_TIMEOUT} * ${EXEUNT_TEST_TIMEOUT_FACTOR}")
+  set_tests_properties(${room}.${arg_NAME} PROPERTIES LABELS "${arg_LABEL};${room}"
+                       TIMEOUT ${timeout} RUN_SERIAL ${arg_SERIAL}
+                       ENVIRONMENT "${EXEUNT_TEST_ENVIRONMENT}")
+  add_dependencies(${room}_tests ${target})
+endfunction()
+
+# exeunt_bench(<room> <file>... [LIBRARIES <target>...])
+#
+# One Google Benchmark executable per file of bench/<room>: build/<preset>/bench/<stem>.
+function(exeunt_bench room)
+  if(NOT EXEUNT_BUILD_BENCH)
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBRARIES")
+  find_package(benchmark REQUIRED)
+  foreach(file IN LISTS arg_UNPARSED_ARGUMENTS)
+    get_filename_component(stem ${file} NAME_WE)
+    add_executable(${stem} ${PROJECT_SOURCE_DIR}/bench/${room}/${file})
+    exeunt_finish_executable(${stem})
+    target_include_directories(${stem} PRIVATE ${PROJECT_SOURCE_DIR}/src
+                               ${PROJECT_SOURCE_DIR}/bench)
+    target_link_libraries(${stem} PRIVATE exeunt_${room} ${arg_LIBRARIES}
+                          benchmark::benchmark benchmark::benchmark_main)
+    set_target_properties(${stem} PROPERTIES
+                          RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+  endforeach()
+endfunction()
+
+# exeunt_rival(<problem> <contender> [LIBRARIES <target>...])
+#
+# build/<preset>/bench/rivals/<problem>/<contender>, from bench/rivals/<problem>/<contender>.cpp.
+function(exeunt_rival problem contender)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "LIBRARIES")
+  exeunt_refuse_unparsed("exeunt_rival(${problem} ${contender})" "${arg_UNPARSED_ARGUMENTS}")
+  set(target rival_${problem}_${contender})
+  add_executable(${target} ${PROJECT_SOURCE_DIR}/bench/rivals/${problem}/${contender}.cpp)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/bench/rivals)
+  target_compile_features(${target} PRIVATE cxx_std_23)
+  target_compile_options(${target} PRIVATE -Wall -Wextra)
+  target_link_libraries(${target} PRIVATE Threads::Threads ${arg_LIBRARIES})
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME ${contender}
+                        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench/rivals/${problem})
+endfunction()
+
+# exeunt_example(<name> [SOURCES <file>...] [LIBRARIES <target>...] [RUN] [ARGS <argument>...])
+#
+# build/<preset>/examples/<name>, from examples/<name>.cpp unless SOURCES says otherwise. LIBRARIES
+# are user libraries; without them, exeunt::core. RUN: the tests run it, and it has to succeed.
+function(exeunt_example name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "RUN" "" "SOURCES;LIBRARIES;ARGS")
+  exeunt_refuse_unparsed("exeunt_example(${name})" "${arg_UNPARSED_ARGUMENTS}")
+  if(NOT arg_SOURCES)
+    set(arg_SOURCES ${name}.cpp)
+  endif()
+  if(NOT arg_LIBRARIES)
+    set(arg_LIBRARIES exeunt::core)
+  endif()
+  set(target exeunt_example_${name})
+  add_executable(${target} ${arg_SOURCES})
+  exeunt_finish_executable(${target})
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES})
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
+                        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
+  if(arg_RUN AND EXEUNT_BUILD_TESTS)
+    add_test(NAME examples.${name} COMMAND ${target} ${arg_ARGS})
+    set_tests_properties(examples.${name} PROPERTIES LABELS example TIMEOUT 60
+                         ENVIRONMENT "${EXEUNT_TEST_ENVIRONMENT}")
+  endif()
+endfunction()
+
+# What all our executables have in common. They export their symbols, because stack traces in
+# reports are resolved by dladdr().
+function(exeunt_finish_executable target)
+  target_link_libraries(${target} PRIVATE exeunt_flags)
+  set_target_properties(${target} PROPERTIES ENABLE_EXPORTS ON)
+endfunction()
+
+# A file that is listed is not there: an error, or while rooms are being built, a warning.
+function(exeunt_absent text)
+  if(EXEUNT_PARTIAL)
+    message(WARNING "${text}")
+  else()
+    message(FATAL_ERROR "${text}")
+  endif()
+endfunction()
+
+function(exeunt_refuse_unparsed where arguments)
+  if(arguments)
+    message(FATAL_ERROR "${where} does not know: ${arguments}")
+  endif()
+endfunction()

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What count.py makes of the outputs it meets."""
+
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+import count
+
+GTEST = """[ RUN      ] a.b
+[       OK ] a.b (0 ms)
+[ RUN      ] a.c/0
+[  FAILED  ] a.c/0, where GetParam() = 4 (12 ms)
+[ RUN      ] a.d
+[  SKIPPED ] a.d (0 ms)
+[  PASSED  ] 1 test.
+[  FAILED  ] 1 test, listed below:
+[  FAILED  ] a.c/0, where GetParam() = 4
+"""
+
+
+def numbers(outcome):
+    return outcome.passed, len(outcome.failed), outcome.skipped
+
+
+class CountTest(unittest.TestCase):
+    def test_googletest(self):
+        self.assertEqual(numbers(count.count_entry("x", GTEST, False)), (1, 1, 1))
+
+    def test_a_crash_after_passing_cases_is_one_failure(self):
+        output = "[       OK ] a.b (0 ms)\n[ RUN      ] a.c\n"
+        self.assertEqual(numbers(count.count_entry("x", output, False)), (1, 1, 0))
+
+    def test_unittest(self):
+        self.assertEqual(numbers(count.count_entry("x", "Ran 5 tests in 0.1s\n\nOK\n", True)),
+                         (5, 0, 0))
+        output = "Ran 5 tests in 0.1s\n\nFAILED (failures=1, errors=2)\n"
+        self.assertEqual(numbers(count.count_entry("x", output, False)), (2, 3, 0))
+
+    def test_a_summary_of_its_own(self):
+        self.assertEqual(numbers(count.count_entry("x", "ok\n7 passed, 2 failed\n", False)),
+                         (7, 2, 0))
+
+    def test_a_plain_program_is_one_case(self):
+        self.assertEqual(numbers(count.count_entry("x", "", True)), (1, 0, 0))
+        self.assertEqual(numbers(count.count_entry("x", "", False)), (0, 1, 0))
+
+    def test_stages(self):
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="count_test."))
+        self.addCleanup(shutil.rmtree, directory)
+        (directory / "tidy.status").write_text("0\n")
+        (directory / "release.status").write_text("2\n")
+        (directory / "asan.status").write_text("8\n")
+        (directory / "asan.xml").write_text(
+            '<testsuite><testcase name="one" status="run"><system-out>[       OK ] a.b (0 ms)'
+            '</system-out></testcase><testcase name="two" status="fail"/>'
+            '<testcase name="three" status="notrun"/></testsuite>')
+        # It built nothing of what it should have, though the tests there were passed.
+        (directory / "tsan.status").write_text("1\n")
+        (directory / "tsan.xml").write_text(
+            '<testsuite><testcase name="one" status="run"/></testsuite>')
+        outcome = count.count_directory(directory)
+        self.assertEqual(numbers(outcome), (3, 4, 0))
+        self.assertIn("release: stage release", outcome.failed)
+        self.assertEqual(str(outcome), "3 passed, 4 failed")
+
+
+if __name__ == "__main__":
+    unittest.main()
