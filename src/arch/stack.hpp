@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stacks that fibers run on: address space with a guard below, of which only what is touched is
+// memory. The pool hands them out and takes them back; stack_cache spares a worker its lock.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "arch/sanitizer.hpp"
+
+namespace exeunt::arch {
+
+/// Bytes below every stack that fault when touched; several pages, as a large frame jumps over one.
+inline constexpr std::size_t stack_guard_bytes = std::size_t{16} * 1024;
+
+/// Bytes at the top that a stack keeps as memory while it lies in the pool.
+inline constexpr std::size_t stack_warm_bytes = std::size_t{16} * 1024;
+
+/// The usable bytes of a stack unless somebody says otherwise.
+inline constexpr std::size_t default_stack_bytes = std::size_t{256} * 1024;
+
+/// A stack on loan from a pool: a plain value; whoever has it gives it back exactly once.
+struct stack {
+  void* base = nullptr;      ///< lowest usable byte, the guard is below
+  std::size_t size = 0;      ///< usable bytes from base on
+  void* owner = nullptr;     ///< the pool's arena
+  std::uint16_t slot = 0;    ///< the pool's index in the arena
+  std::uint16_t colour = 0;  ///< bytes left free at the top, so that tops spread over cache sets
+  bool guarded = false;      ///< false: touching what is below is not caught; check the saved sp
+
+  /// Returns: where the stack begins, aligned to 64 bytes; it grows down from here.
+  [[nodiscard]] void* top() const noexcept { return static_cast<std::byte*>(base) + size - colour; }
+  /// Returns: whether `address` lies in the usable bytes.
+  [[nodiscard]] bool contains(const void* address) const noexcept {
+    return address >= base && address < static_cast<std::byte*>(base) + size;
+  }
+  /// Returns: whether `address` lies in the guard zone: an overflow if something faulted there.
+  [[nodiscard]] bool guard_contains(const void* address) const noexcept {
+    return address < base && address >= static_cast<std::byte*>(base) - stack_guard_bytes;
+  }
+  explicit operator bool() const noexcept { return base != nullptr; }
+};
+static_assert(sizeof(stack) == 32, "it is kept in every control block");
+
+/// How guards are made. Marks in the page tables (Linux 6.13) cost no mapping each; page protection
+/// costs two of the vm.max_map_count that a process may have; what is beyond has no guard, and one
+/// line in the log of each pool says so.
+struct stack_guards {
+  bool light = true;        ///< use marks where the kernel has them
+  long protected_max = -1;  ///< guards by page protection in the process; -1: limit / 4
+};
+
+/// A source of stacks. Stacks of the default size come from arenas and are cached, the last one put
+/// first; others are mapped and unmapped one by one.
+/// Threads: all members, from any thread; takes a spin lock that no other lock is taken under.
+class stack_pool {
+ public:
+  /// Stacks kept warm in the pool; what is put beyond it gives all its memory back.
+  static constexpr std::size_t default_cached_max = 1024;
+
+  /// Keeps at most `cached_max` stacks of `default_bytes` usable bytes warm.
+  explicit stack_pool(std::size_t default_bytes = default_stack_bytes,
+                      std::size_t cached_max = default_cached_max, stack_guards guards = {});
+  /// Unmaps everything, also stacks still out on loan: nothing may run on them any more.
+  ~stack_pool();
+  stack_pool(const stack_pool&) = delete;
+  stack_pool& operator=(const stack_pool&) = delete;
+
+  /// Returns: a stack of at least `bytes` usable bytes (0: the default size); an empty one if the
+  ///     system gives no more address space. Its contents are arbitrary.
+  /// Cost: a lock if cached; else page faults, and a system call for the guard.
+  [[nodiscard]] stack get(std::size_t bytes = 0);
+  /// Takes a stack back. Nothing may run on it any more.
+  void put(const stack& back);
+  /// Fills `out` with cached stacks, or with a single fresh one if there are none.
+  /// Returns: how many; 0 if the system gives no more.
+  [[nodiscard]] std::size_t get_some(stack* out, std::size_t count);
+  /// put() for each of `count` stacks.
+  void put_some(const stack* back, std::size_t count);
+  /// Gives the memory of cached stacks back to the system.
+  void trim();
+
+  /// Returns: stacks handed out, those in a stack_cache included.
+  [[nodiscard]] std::size_t live() const;
+  /// Returns: stacks kept warm for the next get().
+  [[nodiscard]] std::size_t cached() const;
+  /// Returns: usable bytes of a stack of the default size.
+  [[nodiscard]] std::size_t default_bytes() const noexcept;
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+/// A worker's own handful of default stacks. Unlike the pool it keeps what deep calls have touched,
+/// at most `capacity` whole stacks, so a worker flushes it before it sleeps for long.
+/// Threads: one at a time; the pool outlives it.
+class stack_cache {
+ public:
+  static constexpr std::size_t capacity = 32;
+  /// Every so many put() calls, the stack at hand gives back what deep calls have touched.
+  static constexpr unsigned puts_per_trim = 1024;
+
+  explicit stack_cache(stack_pool& pool) noexcept
+      : pool_(&pool), default_bytes_(pool.default_bytes()) {}
+  ~stack_cache() { flush(); }
+  stack_cache(const stack_cache&) = delete;
+  stack_cache& operator=(const stack_cache&) = delete;
+
+  /// Returns: as stack_pool::get(); sizes other than the default bypass the cache.
+  [[nodiscard]] stack get(std::size_t bytes = 0) {
+    if (count_ == 0 || (bytes != 0 && bytes != default_bytes_)) return get_slowly(bytes);
+    const stack last = unpacked(entries_[--count_]);
+    san_recycle(last.base, last.size);
+    return last;
+  }
+  /// As stack_pool::put().
+  void put(const stack& back) {
+    const bool plain = back.size == default_bytes_ && count_ < capacity;
+    if (!plain || ++puts_ % puts_per_trim == 0) return put_slowly(back);
+    entries_[count_++] = packed(back);
+  }
+  /// Gives everything to the pool.
+  void flush();
+  /// Returns: stacks at hand.
+  [[nodiscard]] std::size_t size() const noexcept { return count_; }
+
+ private:
+  // A stack in words. Were it copied as it is, its small members would be written one by one and
+  // read back at once in 16 bytes, which a processor's store buffer cannot forward: 12 ns.
+  struct entry {
+    void* base;
+    void* owner;
+    std::uint64_t rest;
+  };
+  static entry packed(const stack& s) noexcept {
+    const std::uint64_t guarded = s.guarded ? 1 : 0;
+    return {s.base, s.owner, s.slot | std::uint64_t{s.colour} << 16 | guarded << 32};
+  }
+  [[nodiscard]] stack unpacked(const entry& e) const noexcept {
+    stack s;
+    s.base = e.base;
+    s.size = default_bytes_;
+    s.owner = e.owner;
+    s.slot = static_cast<std::uint16_t>(e.rest);
+    s.colour = static_cast<std::uint16_t>(e.rest >> 16);
+    s.guarded = (e.rest >> 32) != 0;
+    return s;
+  }
+  void give_oldest(std::size_t count);
+  stack get_slowly(std::size_t bytes);
+  void put_slowly(const stack& back);
+
+  stack_pool* pool_;
+  std::size_t default_bytes_;
+  std::size_t count_ = 0;
+  unsigned puts_ = 0;
+  std::array<entry, capacity> entries_;
+};
+
+}  // namespace exeunt::arch
