@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// The runtime: worker threads that run fibers, sleep until there is work, and stop cleanly.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <exeunt/base/clock.hpp>
+#include <exeunt/base/error.hpp>
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/function.hpp>
+#include <exeunt/base/result.hpp>
+#include <exeunt/sched/go.hpp>
+
+namespace exeunt {
+
+/// An exception that left a fiber which nobody waits for.
+struct panic_report {
+  error what;                       ///< message, type, stack of the throw
+  std::uint64_t fiber = 0;          ///< this_fiber::id() of the fiber
+  std::string name;                 ///< its name, or empty
+  std::source_location started_at;  ///< the line that started it
+};
+
+/// What to do with a panic_report.
+enum class on_panic : std::uint8_t {
+  report,     ///< log it, count it, carry on
+  terminate,  ///< log it, then std::terminate()
+};
+
+namespace detail {
+struct seam;
+class runtime_impl;
+}  // namespace detail
+
+struct runtime_options {
+  /// Worker threads; 0: what the affinity mask and the cgroup's CPU limit allow, or EXEUNT_PROCS.
+  unsigned procs = 0;
+  /// Default address space of a fiber's stack, in bytes, without its guard of 16 KiB.
+  std::size_t stack_size = std::size_t{256} * 1024;
+  /// For exceptions that leave fibers started by go().
+  exeunt::on_panic on_panic = exeunt::on_panic::report;
+  /// If set, called instead of the policy above, on the fiber that failed; must not throw.
+  std::function<void(const panic_report&)> panic_handler = {};
+  /// Whether a stack overflow is explained before the process ends by it: which fiber, started
+  /// where. Previous handlers are chained. run() turns it on. (For SIGQUIT see signal::quit_dumps.)
+  bool signal_dumps = false;
+  /// Parts that simulations replace; null in production.
+  detail::seam* seam = nullptr;
+};
+
+/// One fiber as a dump shows it.
+struct fiber_info {
+  enum class run_state : std::uint8_t { ready, running, parked };
+
+  std::uint64_t id = 0;
+  std::string name;
+  run_state state = run_state::ready;
+  std::string waits_for;    ///< "channel receive"; empty unless parked
+  clock::duration since{};  ///< how long it has been in this state (parked only)
+  std::source_location started_at;
+};
+
+/// Counts since the runtime's start.
+struct runtime_stats {
+  unsigned workers = 0;
+  std::uint64_t fibers_alive = 0;
+  std::uint64_t fibers_started = 0;
+  std::uint64_t panics = 0;
+  std::uint64_t steals = 0;
+  std::uint64_t parks = 0;  ///< worker threads going to sleep
+};
+
+/// A set of worker threads and the fibers they run. Several may live at once.
+///
+/// Threads: all members may be called from anywhere but stop(), run() and the destructor, which
+///          must not be called from one of this runtime's own fibers.
+class EXEUNT_API runtime {
+ public:
+  /// Starts the workers.
+  /// Throws: std::system_error if the system refuses a thread or a descriptor.
+  explicit runtime(runtime_options options = {});
+  /// stop().
+  ~runtime();
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
+
+  /// Starts a fiber here.
+  template <typename F>
+    requires std::is_invocable_v<std::decay_t<F>>
+  void go(F&& f, std::source_location where = std::source_location::current()) {
+    start({.started_at = where}, detail::bind_body(std::forward<F>(f)));
+  }
+  template <typename F>
+    requires std::is_invocable_v<std::decay_t<F>>
+  void go(const fiber_options& options, F&& f) {
+    start(options, detail::bind_body(std::forward<F>(f)));
+  }
+
+  /// Runs `f` in a fiber here and waits for it; an exception of it is thrown to the caller.
+  ///
+  /// Blocks: the calling thread (or fiber of another runtime) until f returns.
+  template <typename F>
+    requires std::is_invocable_v<F&>
+  std::invoke_result_t<F&> run(F&& f,
+                               std::source_location where = std::source_location::current()) {
+    using value = std::invoke_result_t<F&>;
+    if constexpr (std::is_void_v<value>) {
+      run_body({.name = "main", .started_at = where}, [&f] { f(); });
+    } else {
+      std::optional<value> returned;
+      run_body({.name = "main", .started_at = where}, [&f, &returned] { returned.emplace(f()); });
+      return std::move(*returned);
+    }
+  }
+
+  /// Ends all workers: each stops at its fiber's next scheduling point. Fibers still alive are
+  /// abandoned (never unwound, and their stacks kept, as what they wait for may refer to them) and
+  /// reported, with the lines that started them. Idempotent.
+  ///
+  /// Blocks:  until running fibers reach a scheduling point. First waits up to 100 ms for those
+  ///          that are ready to run, so that only what really waits is reported.
+  /// Returns: how many fibers were abandoned.
+  /// Ordering: what the fibers did happens before stop() returns.
+  std::size_t stop() noexcept;
+
+  /// Every fiber alive, oldest first. A snapshot: states may be old when it returns.
+  [[nodiscard]] std::vector<fiber_info> fibers() const;
+  [[nodiscard]] runtime_stats stats() const noexcept;
+
+  /// The runtime of the running fiber; else the default one, started if need be.
+  static runtime& current();
+  /// Whether the caller is a fiber (of any runtime).
+  static bool on_fiber() noexcept;
+
+ private:
+  friend class detail::runtime_impl;
+  struct default_tag {
+    explicit default_tag(int) noexcept {
+    }  // No aggregate: it would compete for `runtime{{.procs = 2}}`.
+  };
+  explicit runtime(default_tag);
+  void start(const fiber_options& options, unique_function<void()> body);
+  void run_body(const fiber_options& options, function_ref<void()> body);
+
+  std::unique_ptr<detail::runtime_impl> impl_;
+};
+
+namespace detail {
+EXEUNT_API int run_main(function_ref<int()> body, runtime_options&& options,
+                        std::source_location where);
+}  // namespace detail
+
+/// Runs `f` as the main fiber of a runtime of its own, for use in main().
+///
+/// When f has returned, the runtime stops as runtime::stop() says; fibers left over are reported
+/// as leaks. `f` returns nothing, an int, or a result<>.
+///
+/// Returns: f's int; exit_code() of its result; 0; or 1 if an exception left f, which is reported.
+/// Blocks:  the calling thread.
+template <typename F>
+  requires std::is_invocable_v<F&>
+int run(F&& f, runtime_options options = {.signal_dumps = true},
+        std::source_location where = std::source_location::current()) {
+  using value = std::invoke_result_t<F&>;
+  return detail::run_main(
+      [&f]() -> int {
+        if constexpr (std::is_void_v<value>) {
+          f();
+          return 0;
+        } else if constexpr (std::is_same_v<value, result<>>) {
+          return exit_code(f());
+        } else {
+          return f();
+        }
+      },
+      std::move(options), where);
+}
+
+/// All fibers of all runtimes as text, for logs and debug pages.
+EXEUNT_API std::string dump_fibers();
+
+}  // namespace exeunt

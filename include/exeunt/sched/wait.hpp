@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// detail: the one waiting mechanism, for fibers and plain threads alike.
+//
+// A *source* is what one waits for: a channel's end, a mutex, a timer, a context. It has a spin
+// lock and a list of waiters. A *waiter* is one caller's interest in one source and lives on the
+// caller's stack. There are two ways to wait:
+//
+//   One source.   Link a waiter under the source's lock and call park(lock, …): the lock is
+//                 released only when the caller is off its stack (a thread: before it sleeps), so
+//                 that whoever then takes the lock may unlink the waiter, write what the caller
+//                 is to find in it, unlock, and wake it. No further synchronisation is needed.
+//   Several.      All waiters share a *ticket*, which exactly one waker can claim. Register with
+//                 each source in turn, park(ticket, …), and afterwards take each source's lock
+//                 once more to unlink from it, *also from the winner's*: that is what makes sure
+//                 that the winner's waker has let go of the waiter.
+//
+// Rules for wakers: under the source's lock unlink the waiter, claim() it, deliver; after
+// unlocking, fire() the wake-up. After that nothing of the waiter may be touched.
+//
+// Each park() is ended by exactly one fired wake-up. src/sched/park.cpp has the proof.
+
+#pragma once
+
+#include <cstdint>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/atomic.hpp>
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/intrusive_list.hpp>
+#include <exeunt/base/race.hpp>
+#include <exeunt/base/spin_lock.hpp>
+
+namespace exeunt::detail {
+
+/// What a parked caller waits for, as dumps print it.
+enum class wait_reason : std::uint8_t {
+  none,
+  chan_send,
+  chan_recv,
+  chan_nil,
+  select,
+  select_none,
+  mutex,
+  wait_group,
+  once,
+  condition,
+  semaphore,
+  sleep,
+  context,
+  join,
+  errgroup,
+  io_read,
+  io_write,
+  io_accept,
+  io_connect,
+  blocking,
+  drain,
+};
+
+/// The words for it: "channel send", "network read".
+EXEUNT_API const char* to_string(wait_reason reason) noexcept;
+
+/// Whoever waits: a fiber, or a thread that is none. One word; copies name the same caller.
+class caller {
+ public:
+  constexpr caller() noexcept = default;
+
+  /// The running fiber, or the calling thread. Starts nothing.
+  EXEUNT_API static caller current() noexcept;
+
+  /// Ends the caller's current park. Exactly once for each park, and only when the caller is
+  /// known to have parked (see the file comment).
+  ///
+  /// Threads: any, also from timer call-backs. Never parks, never allocates.
+  EXEUNT_API void wake() const noexcept;
+
+  explicit operator bool() const noexcept { return word_ != 0; }
+  friend bool operator==(caller, caller) noexcept = default;
+
+ private:
+  friend struct caller_access;
+  explicit constexpr caller(std::uintptr_t word) noexcept : word_{word} {}
+  std::uintptr_t word_ = 0;  // Bit 0 set: a thread's block. Else a fiber's.
+};
+
+/// A wake-up that is due: fire() it after unlocking.
+class [[nodiscard]] wakeup {
+ public:
+  constexpr wakeup() noexcept = default;
+  explicit constexpr wakeup(caller whom) noexcept : whom_{whom} {}
+  EXEUNT_NO_TSAN void fire() const noexcept {
+    if (whom_) whom_.wake();
+  }
+  /// Whether there is a parked caller to wake; if not, it may leave its wait at any time.
+  EXEUNT_NO_TSAN explicit operator bool() const noexcept { return static_cast<bool>(whom_); }
+
+ private:
+  caller whom_;  // None: the caller had not parked yet and will see the claim by itself.
+};
+
+/// Decides which of several wakers wins one wait. Lives on the caller's stack.
+class ticket {
+ public:
+  ticket() noexcept : whom_{caller::current()} {}
+  ticket(const ticket&) = delete;
+  ticket& operator=(const ticket&) = delete;
+
+  /// Makes `winner` (any address above 1) the one that ended this wait.
+  ///
+  /// Returns: false if somebody else did; then touch nothing. On true, `due` is to be fired.
+  EXEUNT_NO_TSAN [[nodiscard]] bool claim(const void* winner, wakeup& due) noexcept {
+    const auto won = reinterpret_cast<std::uintptr_t>(winner);
+    std::uintptr_t seen = state_.load(memory_order_relaxed);  // order: the exchange below decides.
+    while (seen <= parked) {
+      // order: acq_rel; release hands what the waker delivered to the caller, which acquires in
+      // winner(); acquire sees the caller's registration.
+      if (state_.compare_exchange_weak(seen, won, memory_order_acq_rel, memory_order_relaxed)) {
+        due = seen == parked ? wakeup{whom_} : wakeup{};
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /// Who won, or null while nobody has.
+  EXEUNT_NO_TSAN [[nodiscard]] const void* winner() const noexcept {
+    const std::uintptr_t seen = state_.load(memory_order_acquire);  // order: see claim().
+    return seen <= parked ? nullptr : reinterpret_cast<const void*>(seen);
+  }
+
+  /// For park() only: from now on a claim must wake. False: already claimed.
+  EXEUNT_NO_TSAN [[nodiscard]] bool commit_park() noexcept {
+    std::uintptr_t expected = open;
+    // order: acq_rel; release publishes the saved stack to the waker that finds `parked`.
+    return state_.compare_exchange_strong(expected, parked, memory_order_acq_rel,
+                                          memory_order_acquire);
+  }
+
+ private:
+  static constexpr std::uintptr_t open = 0;
+  static constexpr std::uintptr_t parked = 1;
+
+  atomic<std::uintptr_t> state_{open};
+  caller whom_;
+};
+
+/// One caller's interest in one source. Derive to add what the source delivers into.
+struct waiter : list_hook<> {
+  /// Waits on one source only.
+  waiter() noexcept : whom{caller::current()} {}
+  /// Waits on several, of which one wins.
+  explicit waiter(ticket& several) noexcept : shared{&several} {}
+  waiter(const waiter&) = delete;
+  waiter& operator=(const waiter&) = delete;
+
+  /// For wakers, under the source's lock: true if this waiter is the waker's to end.
+  EXEUNT_NO_TSAN [[nodiscard]] bool claim(wakeup& due) noexcept {
+    if (shared != nullptr) return shared->claim(this, due);
+    due = wakeup{whom};
+    return true;
+  }
+  /// For the caller of a shared wait, afterwards: did this one win?
+  EXEUNT_NO_TSAN [[nodiscard]] bool won() const noexcept {
+    return shared != nullptr && shared->winner() == this;
+  }
+
+  caller whom;
+  ticket* shared = nullptr;
+};
+
+/// Unlinks and claims the first waiter that nobody else has ended, under the source's lock.
+/// Returns: null if there is none. Waiters that lost are unlinked, too.
+template <typename Waiter>
+EXEUNT_NO_TSAN Waiter* claim_first(intrusive_list<Waiter>& waiters, wakeup& due) noexcept;
+
+/// Suspends the caller, releasing `held` when it can be woken. `on` is shown in dumps.
+///
+/// Blocks: until the waiter that was linked under `held` is claimed and its wake-up fired.
+EXEUNT_API void park(spin_lock& held, wait_reason why, const void* on) noexcept;
+
+/// Suspends the caller until `several` is claimed; returns at once if it has been.
+EXEUNT_API void park(ticket& several, wait_reason why, const void* on) noexcept;
+
+/// As park(ticket&), and calls `release(argument)` when the caller can be woken: for a caller that
+/// holds the locks of several sources.
+EXEUNT_API void park(ticket& several, wait_reason why, const void* on,
+                     void (*release)(void* argument) noexcept, void* argument) noexcept;
+
+/// Suspends the caller for good. Nobody wakes it.
+[[noreturn]] EXEUNT_API void park_forever(wait_reason why) noexcept;
+
+/// Gives way to a fiber that is ready, if the caller has used up its turn. Every primitive that
+/// succeeds without parking calls this, so that a busy pair cannot starve the others.
+EXEUNT_API void checkpoint() noexcept;
+
+/// A number for ordering locks: sources are locked in the order of their ids (never of addresses,
+/// so that a simulated run repeats).
+EXEUNT_API std::uint64_t next_source_id() noexcept;
+
+/// The random choice of the runtime: uniform in [0, bound). Seeded under simulation.
+EXEUNT_API std::uint32_t choose_below(std::uint32_t bound) noexcept;
+
+template <typename Waiter>
+Waiter* claim_first(intrusive_list<Waiter>& waiters, wakeup& due) noexcept {
+  // A list of `waiter`s is kept as list_hook<>; Waiter derives from waiter.
+  while (Waiter* const first = waiters.pop_front()) {
+    if (first->claim(due)) return first;
+  }
+  return nullptr;
+}
+
+}  // namespace exeunt::detail

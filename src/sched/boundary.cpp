@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Catching what leaves a fiber, with the stack of its throw.
+// Tests: tests/sched/runtime_test.cpp.
+
+#include <exeunt/sched/boundary.hpp>
+
+#include <cxxabi.h>
+#include <exception>
+
+#include "arch/throw_trace.hpp"
+#include "sched/runtime_core.hpp"
+
+namespace exeunt::detail {
+
+std::optional<error> call_caught(function_ref<void()> body) {
+  arch::throw_trace trace;
+  try {
+    arch::call_tracing([](void* called) { (*static_cast<function_ref<void()>*>(called))(); }, &body,
+                       &trace);
+    return std::nullopt;
+  } catch (const abi::__forced_unwind&) {
+    throw;  // The thread is being cancelled; to swallow this ends the process.
+  } catch (...) {
+    return error::from_exception(std::current_exception(),
+                                 arch::format_trace(trace.pc, trace.depth));
+  }
+}
+
+void report_panic(const error& what) noexcept { sched::runtime_core::current().report_panic(what); }
+
+}  // namespace exeunt::detail

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread-local state's one definition. Compilers take the address of a thread-local for a
+// constant of the function; the empty asm makes each call look as if it could answer anew.
+// Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp.
+
+#include "sched/current.hpp"
+
+#include <pthread.h>
+
+#include "sched/worker.hpp"
+
+namespace exeunt::sched {
+
+namespace {
+thread_local thread_state state;
+detail::atomic<bool> forked{false};
+}  // namespace
+
+thread_state& this_thread() noexcept {
+  thread_state* here = &state;
+  asm volatile("" : "+r"(here) : : "memory");
+  return *here;
+}
+
+worker* this_worker() noexcept {
+  worker* here = state.of_worker;
+  asm volatile("" : "+r"(here) : : "memory");
+  return here;
+}
+
+void watch_forks() {
+  [[maybe_unused]] static const int once = ::pthread_atfork(nullptr, nullptr, [] {
+    this_thread().of_worker = nullptr;
+    forked.store(true, detail::memory_order_relaxed);  // order: relaxed; the child has one thread.
+  });
+}
+
+bool forked_without_exec() noexcept {
+  return forked.load(detail::memory_order_relaxed);  // order: as above.
+}
+
+fiber* this_fiber_block() noexcept {
+  const worker* const here = this_worker();
+  return here == nullptr ? nullptr : here->running();
+}
+
+}  // namespace exeunt::sched

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which workers sleep, which look for work, and whom to wake.
+//
+// A *searching* worker has nothing of its own and looks at the others' queues. At most half of the
+// busy ones search at a time. An *idle* one sleeps: one in the poller (so that descriptors and
+// timers are watched), the others each on a futex.
+//
+// No lost wake-up. A producer publishes work (a queue, a mailbox, a timer), then fences, then
+// looks for an idle worker. A worker going to sleep registers as idle, then fences, then looks at
+// all work once more. Of two such sequences at least one sees the other's first step.
+//
+// The last look includes what is next to run on a worker that stays with its fiber: only that one
+// worker would ever take it, and may not for long.
+//
+// The poller is watched while anybody sleeps. Who leaves it counts as searching, so that, should it
+// find work, the last searcher's wake-up brings somebody there in its place. A worker that went to
+// its futex because the poller was taken looks once more, when it has given up searching, whether
+// it still is.
+//
+// No needless wake-up. A producer wakes nobody while somebody searches: the searcher either finds
+// the work or, having given up searching, looks at everything again after its fence. The last
+// searcher that finds work wakes the next one, so that a burst of work wakes workers one by one
+// instead of all at once.
+//
+// Invariants, whenever idle_lock_ is free:
+//   I1  A worker is in idle_, or is in_poller_, or neither; never both.
+//   I2  idle_count_ is the number of workers in either place.
+//   I3  poller_taken_ is set from the moment a worker becomes in_poller_ until it has left the
+//       poller, so that a wake-up of the poller reaches the one that it is meant for.
+//   I4  Whoever takes a worker out of either place sets its woken_ and, for the poller, wakes it.
+// Tests: tests/sched/sched_stress_test.cpp, runtime_test.cpp.
+
+#include <utility>
+
+#include "sched/futex.hpp"
+#include "sched/runtime_core.hpp"
+
+namespace exeunt::sched {
+
+using detail::atomic_fence;
+using detail::memory_order_acq_rel;
+using detail::memory_order_acquire;
+using detail::memory_order_relaxed;
+using detail::memory_order_release;
+using detail::memory_order_seq_cst;
+
+bool runtime_core::may_search() noexcept {
+  const auto busy = static_cast<std::int32_t>(workers_.size()) -
+                    static_cast<std::int32_t>(idle_count_.load(memory_order_relaxed));
+  if (2 * searching_.load(memory_order_relaxed) >= busy) return false;
+  searching_.fetch_add(1, memory_order_seq_cst);
+  return true;
+}
+
+void runtime_core::stop_searching(worker& w, bool found) noexcept {
+  w.searching_ = false;
+  // order: seq_cst, so that a producer that saw us searching is ordered with what we look at next.
+  if (searching_.fetch_sub(1, memory_order_seq_cst) == 1 && found) wake_one();
+}
+
+void runtime_core::wake_one() noexcept {
+  atomic_fence();  // Between the work that was published and the look for idle workers.
+  if (idle_count_.load(memory_order_relaxed) == 0) return;
+  std::int32_t none = 0;
+  if (searching_.load(memory_order_relaxed) != 0 ||
+      !searching_.compare_exchange_strong(none, 1, memory_order_seq_cst, memory_order_relaxed)) {
+    return;
+  }
+  worker* chosen = nullptr;
+  {
+    const detail::spin_guard guard{idle_lock_};
+    // The one in the poller last: while it sleeps there, descriptors are watched for nothing.
+    chosen = idle_.empty() ? in_poller_ : idle_.front();
+    if (chosen != nullptr) {
+      chosen->searching_ = true;
+      wake_idle(*chosen);
+    }
+  }
+  if (chosen == nullptr) searching_.fetch_sub(1, memory_order_seq_cst);
+}
+
+// Under idle_lock_.
+void runtime_core::wake_idle(worker& w) noexcept {
+  idle_count_.fetch_sub(1, memory_order_seq_cst);
+  w.idle_ = false;
+  if (in_poller_ == &w) {
+    in_poller_ = nullptr;
+    w.woken_.store(1, memory_order_release);
+    poller_->wake();
+  } else {
+    decltype(idle_)::remove(w);
+    w.woken_.store(1, memory_order_release);
+    futex_wake(w.woken_, 1);
+  }
+}
+
+void runtime_core::wake_worker(worker& w) noexcept {
+  atomic_fence();
+  const detail::spin_guard guard{idle_lock_};
+  if (w.idle_) wake_idle(w);
+}
+
+bool runtime_core::poller_is_taken() noexcept {
+  const detail::spin_guard guard{idle_lock_};
+  return poller_taken_;
+}
+
+bool runtime_core::work_in_sight(worker& w) noexcept {
+  if (stopping() || !injected_.empty() || w.has_mail_.load(memory_order_relaxed)) return true;
+  for (const auto& other : workers_) {
+    if (!other->queue_.empty() || other->next_is_stuck()) return true;
+  }
+  return false;
+}
+
+void runtime_core::sleep(worker& w) noexcept {
+  bool polls = false;
+  // Before anybody can choose us, and make us search.
+  const bool searched = std::exchange(w.searching_, false);
+  w.woken_.store(0, memory_order_relaxed);
+  {
+    const detail::spin_guard guard{idle_lock_};
+    w.idle_ = true;
+    if (!poller_taken_) {
+      poller_taken_ = true;
+      in_poller_ = &w;
+      polls = true;
+      // Until the deadline is known, any new timer must wake us.
+      polling_until_.store(clock::time_point::max().time_since_epoch().count(),
+                           memory_order_seq_cst);
+    } else {
+      idle_.push_back(w);
+    }
+    // order: seq_cst, both; wait_until_quiet() does the reverse.
+    const std::uint32_t idle = idle_count_.fetch_add(1, memory_order_seq_cst) + 1;
+    if (idle + 1 >= workers_.size() && quiet_awaited_.load(memory_order_seq_cst)) {
+      futex_wake(idle_count_, INT32_MAX);
+    }
+  }
+  if (searched) searching_.fetch_sub(1, memory_order_seq_cst);
+  atomic_fence();  // Between registering as idle and the last look.
+  if (!work_in_sight(w)) {
+    w.sleeps.fetch_add(1, memory_order_relaxed);
+    if (polls) {
+      const clock::time_point until = timers_.next();
+      polling_until_.store(until.time_since_epoch().count(), memory_order_seq_cst);
+      // A timer started before that store is seen by this look; a later one sees the store.
+      if (timers_.next() >= until) {
+        poll_io(until, &w);
+        return;
+      }
+    } else if (poller_is_taken()) {
+      while (w.woken_.load(memory_order_acquire) == 0) futex_wait(w.woken_, 0);
+    }
+  }
+  wake_up(w, polls);
+}
+
+// The sleeper's own side of the end of its sleep.
+void runtime_core::wake_up(worker& w, bool polled) noexcept {
+  const detail::spin_guard guard{idle_lock_};
+  if (polled) {
+    poller_taken_ = false;
+    if (!std::exchange(w.searching_, true)) searching_.fetch_add(1, memory_order_seq_cst);
+  }
+  if (!w.idle_) return;  // Somebody took us out, and counted us.
+  w.idle_ = false;
+  if (in_poller_ == &w) {
+    in_poller_ = nullptr;
+  } else {
+    decltype(idle_)::remove(w);
+  }
+  idle_count_.fetch_sub(1, memory_order_seq_cst);
+}
+
+void runtime_core::timer_moved_forward(clock::time_point when) noexcept {
+  // order: seq_cst; the timer queue's store of `next` came before, see sleep().
+  if (when.time_since_epoch().count() >= polling_until_.load(memory_order_seq_cst)) {
+    // Somebody sleeps in the poller until then or earlier, or nobody does and all are busy.
+    return;
+  }
+  const detail::spin_guard guard{idle_lock_};
+  if (in_poller_ != nullptr) poller_->wake();
+}
+
+void runtime_core::wait_until_quiet(std::size_t workers, clock::time_point limit) noexcept {
+  quiet_awaited_.store(true, memory_order_seq_cst);
+  for (;;) {
+    const std::uint32_t idle = idle_count_.load(memory_order_seq_cst);
+    if (idle == workers && injected_.empty()) return;
+    const auto left = limit - clock::now();
+    if (left <= clock::duration::zero()) return;
+    futex_wait_for(idle_count_, idle, left);
+  }
+}
+
+}  // namespace exeunt::sched

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parking: how a fiber or a thread waits, and why its wake-up is not lost.
+//
+// One source. The caller links its waiter under the source's lock and parks with that lock. A
+// waker must hold the lock to find the waiter, and the lock is released only by release_lock(),
+// which runs after the caller has left its stack (I4 in worker.cpp); a thread resets its block
+// before it unlocks. So a wake-up always meets a caller that can be woken, exactly once, since
+// the waker has unlinked the waiter.
+//
+// Several sources. The ticket's word goes open -> parked -> claimed, or open -> claimed. The
+// caller moves it to `parked` only when it is off its stack. A claim that finds `open` does not
+// wake: the caller's own move fails then, and it goes on by itself. A claim that finds `parked`
+// wakes. Each is one compare-and-swap on the same word, so exactly one of the two happens.
+//
+// A plain thread's block may be gone when the waker's futex call arrives: the thread saw the word
+// and ended. The kernel takes only the address, so nothing is touched but a possible sleeper on
+// re-used memory, and every sleeper looks at its word again.
+//
+// Wake-ups: this file only ever waits for callers of wake(); each park() elsewhere names them.
+// Tests: tests/sched/park_test.cpp, sched_stress_test.cpp.
+
+#include <exeunt/sched/wait.hpp>
+
+#include <sched.h>
+#include <thread>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/random.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sched/timer_node.hpp>
+
+#include "sched/current.hpp"
+#include "sched/fiber.hpp"
+#include "sched/futex.hpp"
+#include "sched/runtime_core.hpp"
+#include "sched/worker.hpp"
+
+namespace exeunt::detail {
+
+using sched::after_switch;
+using sched::fiber;
+using sched::fiber_state;
+using sched::thread_block;
+using sched::worker;
+
+struct caller_access {
+  static caller of(fiber* block) noexcept {
+    return caller{reinterpret_cast<std::uintptr_t>(block)};
+  }
+  static caller of(thread_block* block) noexcept {
+    return caller{reinterpret_cast<std::uintptr_t>(block) | 1U};
+  }
+};
+
+caller caller::current() noexcept {
+  if (fiber* const running = sched::this_fiber_block()) return caller_access::of(running);
+  return caller_access::of(&sched::this_thread().block);
+}
+
+void caller::wake() const noexcept {
+  if ((word_ & 1U) == 0) {
+    fiber& parked = *reinterpret_cast<fiber*>(word_);
+    parked.home->make_ready(parked);
+    return;
+  }
+  auto& block = *reinterpret_cast<thread_block*>(word_ & ~std::uintptr_t{1});
+  block.woken.store(1, memory_order_release);  // order: pairs with the acquire in sleep_thread().
+  sched::futex_wake(block.woken, 1);
+}
+
+namespace {
+
+void sleep_thread(thread_block& block) noexcept {
+  if (sched::forked_without_exec()) fatal("a forked child waits; only exec is allowed after fork");
+  while (block.woken.load(memory_order_acquire) == 0) sched::futex_wait(block.woken, 0);
+}
+
+void mark_parked(worker& here, wait_reason why, const void* on) noexcept {
+  fiber& self = *here.running();
+  self.waits_for = why;
+  self.waits_on = on;
+  self.since = here.last_look();
+  self.state.store(fiber_state::parked, memory_order_relaxed);  // order: dumps only.
+}
+
+}  // namespace
+
+void park(spin_lock& held, wait_reason why, const void* on) noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) {
+    EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
+    thread_block& block = sched::this_thread().block;
+    block.woken.store(0, memory_order_relaxed);  // order: published by the unlock.
+    held.unlock();
+    sleep_thread(block);
+    return;
+  }
+  mark_parked(*here, why, on);
+  worker::leave(here, {.act =
+                           [](worker&, const after_switch& after) noexcept {
+                             static_cast<spin_lock*>(after.argument)->unlock();
+                           },
+                       .argument = &held});
+}
+
+void park(ticket& several, wait_reason why, const void* on) noexcept {
+  park(several, why, on, nullptr, nullptr);
+}
+
+void park(ticket& several, wait_reason why, const void* on, void (*release)(void*) noexcept,
+          void* argument) noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) {
+    EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
+    thread_block& block = sched::this_thread().block;
+    block.woken.store(0, memory_order_relaxed);  // order: published by commit_park().
+    if (release != nullptr) release(argument);
+    if (several.commit_park()) sleep_thread(block);
+    return;
+  }
+  if (release == nullptr && several.winner() != nullptr) return;
+  mark_parked(*here, why, on);
+  worker::leave(here, {.act =
+                           [](worker& there, const after_switch& after) noexcept {
+                             // Released first: a claim that comes now finds the ticket open, does
+                             // not wake, and the fiber stays ours until the commit below.
+                             if (after.release != nullptr) after.release(after.argument_2);
+                             fiber& left = *after.left;
+                             if (static_cast<ticket*>(after.argument)->commit_park()) return;
+                             there.home().make_ready(left);  // Also tells the idle workers.
+                           },
+                       .argument = &several,
+                       .argument_2 = argument,
+                       .release = release});
+}
+
+void park_forever(wait_reason why) noexcept {
+  for (;;) {
+    spin_lock nobody;
+    nobody.lock();
+    park(nobody, why, nullptr);  // Woken by: nobody.
+  }
+}
+
+void checkpoint() noexcept {
+  worker* const here = sched::this_worker();
+  if (here != nullptr && here->running() != nullptr && here->turn_is_over()) exeunt::yield();
+}
+
+std::uint64_t next_source_id() noexcept {
+  static atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, memory_order_relaxed) + 1;  // order: only uniqueness counts.
+}
+
+std::uint32_t choose_below(std::uint32_t bound) noexcept {
+  if (worker* const here = sched::this_worker()) return here->random().below(bound);
+  sched::thread_state& here = sched::this_thread();
+  if (!here.seeded) {
+    here.random = random_source{random_seed()};
+    here.seeded = true;
+  }
+  return here.random.below(bound);
+}
+
+const char* to_string(wait_reason reason) noexcept {
+  switch (reason) {
+    case wait_reason::none:
+      return "nothing";
+    case wait_reason::chan_send:
+      return "channel send";
+    case wait_reason::chan_recv:
+      return "channel receive";
+    case wait_reason::chan_nil:
+      return "nil channel (for good)";
+    case wait_reason::select:
+      return "select";
+    case wait_reason::select_none:
+      return "select without cases (for good)";
+    case wait_reason::mutex:
+      return "mutex";
+    case wait_reason::wait_group:
+      return "wait group";
+    case wait_reason::once:
+      return "once";
+    case wait_reason::condition:
+      return "condition variable";
+    case wait_reason::semaphore:
+      return "semaphore";
+    case wait_reason::sleep:
+      return "sleep";
+    case wait_reason::context:
+      return "context";
+    case wait_reason::join:
+      return "join";
+    case wait_reason::errgroup:
+      return "errgroup";
+    case wait_reason::io_read:
+      return "network read";
+    case wait_reason::io_write:
+      return "network write";
+    case wait_reason::io_accept:
+      return "accept";
+    case wait_reason::io_connect:
+      return "connect";
+    case wait_reason::blocking:
+      return "blocking call";
+    case wait_reason::drain:
+      return "drain";
+  }
+  return "unknown";
+}
+
+}  // namespace exeunt::detail
+
+namespace exeunt {
+
+using sched::after_switch;
+using sched::fiber;
+using sched::fiber_state;
+using sched::worker;
+
+void yield() noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr) {
+    std::this_thread::yield();
+    return;
+  }
+  EXEUNT_ASSERT(here->running() != nullptr);
+  here->running()->state.store(fiber_state::ready, detail::memory_order_relaxed);  // order: dumps.
+  worker::leave(here, {.act = [](worker& there, const after_switch& after) noexcept {
+                  there.home().make_ready_last(*after.left);
+                }});
+}
+
+void sleep(clock::duration d) noexcept {
+  if (d <= clock::duration::zero()) return yield();
+  detail::ticket only;
+  detail::timeout_waiter timeout{only, deadline_after(d)};
+  detail::park(only, detail::wait_reason::sleep, nullptr);  // Woken by: the timer.
+}
+
+}  // namespace exeunt

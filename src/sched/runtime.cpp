@@ -1,0 +1,613 @@
+// SPDX-License-Identifier: Apache-2.0
+// A runtime's start and stop, the default one, and what is told about fibers.
+//
+// Invariants:
+//   I1  A fiber's home never changes; only its home's workers run it.
+//   I2  The default runtime is started once, by whoever needs it first, and never destroyed.
+//   I3  After stop() no worker of this runtime runs anything, except a bounded stop that says so.
+//   I4  A core lives until no thread is inside make_ready_last(), and for good if it has abandoned
+//       a fiber: wakers may still find the fiber's waiters, and call its home.
+// Locks: registry_lock guards the list of runtimes; it is taken before a slab's lock.
+// Wake-ups: run_body() is woken by its fiber's end; stop() by the last worker that falls idle and
+//   by each worker's end.
+// Tests: tests/sched/runtime_test.cpp, runtime_exit_test.cpp, abandoned_test.cpp (I4).
+
+#include <exeunt/sched/runtime.hpp>
+
+#include <cxxabi.h>
+#include <sched.h>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fstream>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/log.hpp>
+#include <exeunt/base/race.hpp>
+#include <exeunt/sched/boundary.hpp>
+
+#include "arch/fault.hpp"
+#include "sched/current.hpp"
+#include "sched/futex.hpp"
+#include "sched/runtime_core.hpp"
+
+namespace exeunt::sched {
+namespace {
+// Never destroyed, but within reach, so that leak checkers see what is meant.
+void keep(runtime_core& core) noexcept {
+  static detail::atomic<runtime_core*> kept{nullptr};
+  core.next_kept = kept.exchange(&core, detail::memory_order_acq_rel);
+}
+}  // namespace
+}  // namespace exeunt::sched
+
+namespace exeunt::detail {
+
+/// The public class's private part: the core, alone in its allocation so that it can be leaked.
+class runtime_impl {
+ public:
+  explicit runtime_impl(runtime_options&& options)
+      : core{new sched::runtime_core{std::move(options)}} {}
+  ~runtime_impl() {
+    static_cast<void>(core->stop(false));
+    if (core->retire()) {
+      delete core;
+    } else {
+      sched::keep(*core);
+    }
+  }
+  runtime_impl(const runtime_impl&) = delete;
+  runtime_impl& operator=(const runtime_impl&) = delete;
+
+  static sched::runtime_core& core_of(runtime& of) noexcept { return *of.impl_->core; }
+  /// Leaves the core to the process's end: somebody still runs on it.
+  static void leak(runtime& of) noexcept { static_cast<void>(of.impl_.release()); }
+  static runtime& default_runtime();
+
+  sched::runtime_core* core;
+};
+
+}  // namespace exeunt::detail
+
+namespace exeunt::sched {
+
+using detail::memory_order_acq_rel;
+using detail::memory_order_acquire;
+using detail::memory_order_relaxed;
+using detail::memory_order_release;
+using detail::memory_order_seq_cst;
+
+namespace {
+
+detail::spin_lock registry_lock;
+std::vector<runtime_core*>& registry() {
+  static auto* const list = new std::vector<runtime_core*>;  // Outlives static destructors.
+  return *list;
+}
+
+detail::atomic<std::uint64_t> fiber_ids{0};
+
+// The whole processors that the control groups (v2, then v1) let this process use, rounded up.
+unsigned cgroup_limit() {
+  double quota = 0;
+  double period = 0;
+  std::string text;
+  if (std::ifstream v2{"/sys/fs/cgroup/cpu.max"}; v2 >> text >> period && text != "max") {
+    quota = std::strtod(text.c_str(), nullptr);
+  } else if (std::ifstream v1{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us"}; v1 >> quota) {
+    std::ifstream{"/sys/fs/cgroup/cpu/cpu.cfs_period_us"} >> period;
+  }
+  if (quota <= 0 || period <= 0) return ~0U;
+  return std::max(1U, static_cast<unsigned>((quota + period - 1) / period));
+}
+
+unsigned procs_wanted(unsigned asked) {
+  constexpr unsigned procs_max = 1024;
+  if (asked != 0) return std::min(asked, procs_max);
+  if (const char* const text = std::getenv("EXEUNT_PROCS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const unsigned long value = std::strtoul(text, &end, 10);
+    if (*end == '\0' && value >= 1 && value <= procs_max) return static_cast<unsigned>(value);
+    log_line(std::string{"exeunt: EXEUNT_PROCS="} + text +
+             " ignored: it must be a whole number from 1 to 1024");
+  }
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  const unsigned allowed = ::sched_getaffinity(0, sizeof mask, &mask) == 0
+                               ? static_cast<unsigned>(CPU_COUNT(&mask))
+                               : std::thread::hardware_concurrency();
+  return std::clamp(std::min(allowed, cgroup_limit()), 1U, procs_max);
+}
+
+std::string place(const std::source_location& where) {
+  return std::string{where.file_name()} + ":" + std::to_string(where.line());
+}
+
+std::string describe(const fiber_info& info) {
+  std::string text = "fiber " + std::to_string(info.id);
+  if (!info.name.empty()) text += " \"" + info.name + "\"";
+  switch (info.state) {
+    case fiber_info::run_state::ready:
+      text += " is ready";
+      break;
+    case fiber_info::run_state::running:
+      text += " is running";
+      break;
+    case fiber_info::run_state::parked: {
+      const auto seconds = std::chrono::duration<double>{info.since}.count();
+      char since[32];
+      std::snprintf(since, sizeof since, "%.1f", seconds);
+      text += " waits for " + info.waits_for + " (" + since + " s)";
+      break;
+    }
+  }
+  return text + ", started at " + place(info.started_at);
+}
+
+fiber_info info_of(const fiber& block, clock::time_point now) {
+  fiber_info info;
+  info.id = block.id.load(memory_order_relaxed);
+  info.name.assign(block.name, ::strnlen(block.name, sizeof block.name));
+  info.started_at = block.started_at;
+  switch (block.state.load(memory_order_relaxed)) {
+    case fiber_state::running:
+      info.state = fiber_info::run_state::running;
+      break;
+    case fiber_state::parked:
+      info.state = fiber_info::run_state::parked;
+      info.waits_for = detail::to_string(block.waits_for);
+      info.since = std::max(now - block.since, clock::duration::zero());
+      break;
+    case fiber_state::ready:
+    case fiber_state::free:
+      break;
+  }
+  return info;
+}
+
+void describe_running(char* buffer, unsigned long size) noexcept {
+  const fiber* const running = this_fiber_block();
+  if (running == nullptr) return;
+  std::snprintf(buffer, size, "fiber %llu \"%s\", started at %s:%u",
+                static_cast<unsigned long long>(running->id.load(memory_order_relaxed)),
+                running->name, running->started_at.file_name(), running->started_at.line());
+}
+
+// Called in the handler of the fault: only what the running thread owns is read.
+bool describe_overflow(void* address, char* buffer, std::size_t size) {
+  const fiber* const running = this_fiber_block();
+  if (running == nullptr || !running->stack.guard_contains(address)) return false;
+  describe_running(buffer, size);
+  return true;
+}
+
+detail::clock_source* clock_of_worker() noexcept {
+  const worker* const here = this_worker();
+  return here == nullptr ? nullptr : here->home().seam().clock;
+}
+
+std::uint64_t seed_of(const detail::seam& seam, unsigned index) noexcept {
+  return (seam.seed != 0 ? seam.seed : detail::random_seed()) + 0x9e3779b97f4a7c15U * (index + 1);
+}
+
+}  // namespace
+
+runtime_core::runtime_core(runtime_options&& options)
+    : options_{std::move(options)}, stacks_{options_.stack_size} {
+  if (options_.seam != nullptr) seam_ = *options_.seam;
+  watch_forks();
+#ifdef EXEUNT_FORCE_MIGRATION
+  seam_.migrate_always = true;
+#endif
+  if (seam_.poller == nullptr) own_poller_ = poll::make_epoll_poller();
+  poller_ = seam_.poller != nullptr ? seam_.poller : own_poller_.get();
+  detail::set_describe_running(&describe_running);
+  if (seam_.clock != nullptr) detail::set_find_clock(&clock_of_worker);
+  if (options_.signal_dumps) arch::install_fault_handler(&describe_overflow);
+
+  const unsigned procs = procs_wanted(options_.procs);
+  workers_.reserve(procs);
+  for (unsigned i = 0; i < procs; ++i) {
+    workers_.push_back(std::make_unique<worker>(*this, i, seed_of(seam_, i)));
+  }
+  {
+    const detail::spin_guard guard{registry_lock};
+    registry().push_back(this);
+  }
+  try {
+    for (const auto& w : workers_) {
+      w->thread_ = std::thread{[&started = *w] {
+        started.loop();
+        runtime_core& home = started.home();
+        home.ended_workers_.fetch_add(1, memory_order_release);
+        futex_wake(home.ended_workers_, INT32_MAX);
+      }};
+    }
+  } catch (...) {
+    stopping_.store(true, memory_order_seq_cst);
+    for (const auto& w : workers_) {
+      wake_worker(*w);
+      if (w->thread_.joinable()) w->thread_.join();
+    }
+    timers_.close();
+    const detail::spin_guard guard{registry_lock};
+    std::erase(registry(), this);
+    throw;
+  }
+}
+
+runtime_core::~runtime_core() {
+  static_cast<void>(stop(false));
+  static_cast<void>(retire());
+}
+
+bool runtime_core::retire() noexcept {
+  if (std::exchange(retired_, true)) return true;
+  detail::race_acquire(this);
+  // Abandoned fibers are never unwound, and what they own is theirs for ever. Bodies that never ran
+  // are destroyed, here and not with their blocks: they may wake fibers, of this runtime, too.
+  std::vector<unique_function<void()>> never_ran;
+  never_ran.reserve(started_.load(memory_order_relaxed) - ended_.load(memory_order_relaxed));
+  bool abandoned = false;
+  slabs_.for_each([&](fiber& left) {
+    if (left.sp == nullptr) {
+      never_ran.push_back(std::move(left.body));
+    } else {
+      abandoned = true;
+    }
+    if (left.san.tsan != nullptr) arch::san_destroy(left.san);
+  });
+  never_ran.clear();
+  timers_.close();
+  // Who made the last of our fibers ready may not be done yet.
+  while (outsiders_.load(memory_order_acquire) != 0) ::sched_yield();
+  if (!abandoned) return true;
+  stacks_.trim();
+  own_poller_.reset();  // Descriptors are orphaned, and no worker sleeps: nobody asks for it.
+  return false;
+}
+
+runtime_core& runtime_core::current() {
+  if (worker* const here = this_worker()) return here->home();
+  return detail::runtime_impl::core_of(detail::runtime_impl::default_runtime());
+}
+
+clock::time_point runtime_core::now() const noexcept {
+  return seam_.clock != nullptr ? seam_.clock->now() : clock::now();
+}
+
+// --- starting and readying
+
+void runtime_core::start(const fiber_options& options, unique_function<void()> body) {
+  if (forked_without_exec()) {
+    detail::fatal("a forked child starts a fiber; only exec is allowed after fork");
+  }
+  worker* const here = this_worker();
+  const bool local = here != nullptr && &here->home() == this;
+  fiber& fresh = [&]() -> fiber& {
+    const detail::race_ignore own;
+    fiber& block = local ? *here->get_block() : *slabs_.get();
+    const std::size_t length = std::min(options.name.size(), sizeof block.name - 1);
+    options.name.copy(block.name, length);
+    block.name[length] = '\0';
+    return block;
+  }();
+  fresh.home = this;
+  fresh.body = std::move(body);
+  fresh.started_at = options.started_at;
+  // Up to 4 TiB; what no system grants is refused when the stack is bound.
+  fresh.stack_kib =
+      static_cast<std::uint32_t>(std::min<std::size_t>((options.stack_size + 1023) / 1024, ~0U));
+  fresh.waits_for = detail::wait_reason::none;
+  fresh.id.store(fiber_ids.fetch_add(1, memory_order_relaxed) + 1, memory_order_relaxed);
+  // Under forced migration new fibers go round the workers.
+  fresh.last_worker =
+      static_cast<std::uint16_t>(seam_.migrate_always ? fresh.id.load(memory_order_relaxed)
+                                 : local              ? here->index()
+                                                      : 0);
+  arch::san_create(fresh.san, fresh.name);
+  detail::race_release(&fresh);
+  started_.fetch_add(1, memory_order_relaxed);  // order: a count.
+  // Started fibers queue up in order; only a woken one takes the place of the next to run.
+  make_ready_last(fresh);
+}
+
+void runtime_core::make_ready(fiber& ready) noexcept {
+  worker* const here = this_worker();
+  if (here == nullptr || &here->home() != this || seam_.migrate_always ||
+      here->running() == nullptr) {
+    make_ready_last(ready);
+    return;
+  }
+  ready.state.store(fiber_state::ready, memory_order_release);
+  here->push_next(ready);
+  if (!single_worker()) wake_one();
+}
+
+void runtime_core::make_ready_last(fiber& ready) noexcept {
+  // order: release; a dump that sees the state sees the block's description.
+  ready.state.store(fiber_state::ready, memory_order_release);
+  worker* const here = this_worker();
+  const bool outside = here == nullptr || &here->home() != this;
+  // Once it is in a queue the fiber may run, and all of the runtime end, before we are done here.
+  // order: relaxed, published by the queue's lock; the release below is for retire().
+  if (outside) outsiders_.fetch_add(1, memory_order_relaxed);
+  if (seam_.migrate_always && workers_.size() > 1) {
+    worker& other = *workers_[(ready.last_worker + 1U) % workers_.size()];
+    other.push_mail(ready);
+    wake_worker(other);
+  } else if (outside) {
+    injected_.push(ready);
+    wake_one();
+  } else {
+    here->push_last(ready);
+    if (!single_worker()) wake_one();
+  }
+  if (outside) outsiders_.fetch_sub(1, memory_order_release);
+}
+
+fiber* runtime_core::steal(worker& thief, bool also_next) noexcept {
+  const auto count = static_cast<std::uint32_t>(workers_.size());
+  const std::uint32_t first = thief.random().below(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    worker& victim = *workers_[(first + i) % count];
+    if (&victim == &thief) continue;
+    if (fiber* const stolen = thief.steal_from(victim, also_next)) return stolen;
+  }
+  return nullptr;
+}
+
+void runtime_core::fiber_ended() noexcept {
+  ended_.fetch_add(1, memory_order_relaxed);  // order: a count.
+}
+
+// --- stopping
+
+runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
+  stop_result outcome;
+  if (std::exchange(stopped_, true)) return outcome;
+  const worker* const here = this_worker();
+  const bool inside = here != nullptr && &here->home() == this;
+  EXEUNT_ASSERT(bounded || !inside, "a runtime cannot be stopped by one of its own fibers");
+  const std::size_t others = workers_.size() - (inside ? 1 : 0);
+  constexpr std::chrono::milliseconds patience{100};
+  // A bounded stop takes no longer than that in all.
+  const clock::time_point quiet_limit = clock::now() + (bounded ? patience / 2 : patience);
+  wait_until_quiet(others, quiet_limit);
+  stopping_.store(true, memory_order_seq_cst);
+  for (const auto& w : workers_) wake_worker(*w);
+
+  const clock::time_point limit = bounded ? quiet_limit + patience / 2 : clock::now() + patience;
+  bool told = false;
+  for (;;) {
+    const std::uint32_t ended = ended_workers_.load(memory_order_acquire);
+    if (ended == others) break;
+    const auto left = limit - clock::now();
+    if (left > clock::duration::zero()) {
+      futex_wait_for(ended_workers_, ended, left);
+      continue;
+    }
+    if (!std::exchange(told, true)) {
+      for (const fiber_info& info : fibers()) {
+        if (info.state != fiber_info::run_state::running) continue;
+        if (inside && info.id == this_fiber::id()) continue;
+        log_line("exeunt: the runtime stops, but " + describe(info) +
+                 ", and does not reach a scheduling point");
+      }
+    }
+    if (bounded) {
+      outcome.all_workers_ended = false;
+      break;
+    }
+    futex_wait(ended_workers_, ended);
+  }
+  if (inside) outcome.all_workers_ended = false;
+  if (outcome.all_workers_ended) io_.orphan();
+  for (const auto& w : workers_) {
+    if (outcome.all_workers_ended) {
+      w->thread_.join();
+    } else {
+      w->thread_.detach();
+    }
+  }
+  detail::race_acquire(this);  // What the fibers did is visible now.
+  outcome.left = fibers();
+  if (inside) std::erase_if(outcome.left, [](const auto& i) { return i.id == this_fiber::id(); });
+  if (options_.signal_dumps) arch::uninstall_fault_handler();
+  const detail::spin_guard guard{registry_lock};
+  std::erase(registry(), this);
+  return outcome;
+}
+
+// --- telling
+
+std::vector<fiber_info> runtime_core::fibers() const {
+  const detail::race_ignore own;
+  std::vector<fiber_info> list;
+  list.reserve(started_.load(memory_order_relaxed) - ended_.load(memory_order_relaxed) + 16);
+  const clock::time_point now = clock::now();
+  slabs_.for_each([&](fiber& block) { list.push_back(info_of(block, now)); });
+  std::ranges::sort(list, {}, &fiber_info::id);
+  return list;
+}
+
+runtime_stats runtime_core::stats() const noexcept {
+  runtime_stats stats;
+  stats.workers = static_cast<unsigned>(workers_.size());
+  stats.fibers_started = started_.load(memory_order_relaxed);
+  stats.fibers_alive = stats.fibers_started - ended_.load(memory_order_relaxed);
+  stats.panics = panics_.load(memory_order_relaxed);
+  for (const auto& w : workers_) {
+    stats.steals += w->steals.load(memory_order_relaxed);
+    stats.parks += w->sleeps.load(memory_order_relaxed);
+  }
+  return stats;
+}
+
+void runtime_core::report_panic(const error& what) noexcept {
+  panics_.fetch_add(1, memory_order_relaxed);  // order: a count.
+  panic_report report{.what = what, .fiber = 0, .name = {}, .started_at = {}};
+  if (const fiber* const running = this_fiber_block()) {
+    report.fiber = running->id.load(memory_order_relaxed);
+    report.name = running->name;
+    report.started_at = running->started_at;
+  }
+  if (options_.panic_handler) {
+    options_.panic_handler(report);
+    return;
+  }
+  std::string text = "exeunt: panic: " + what.message() + "\n";
+  if (report.fiber != 0) {
+    text += "  in fiber " + std::to_string(report.fiber);
+    if (!report.name.empty()) text += " \"" + report.name + "\"";
+    text += ", started at " + place(report.started_at) + " (" + report.started_at.function_name() +
+            ")\n";
+  }
+  if (!what.stack().empty()) text += "  thrown at\n" + std::string{what.stack()};
+  log_line(text);
+  if (options_.on_panic == on_panic::terminate) std::terminate();
+}
+
+std::string dump_all() {
+  std::string text;
+  std::vector<fiber_info> list;
+  {
+    const detail::spin_guard guard{registry_lock};
+    for (const runtime_core* const core : registry()) {
+      auto part = core->fibers();
+      list.insert(list.end(), std::make_move_iterator(part.begin()),
+                  std::make_move_iterator(part.end()));
+    }
+  }
+  for (const fiber_info& info : list) text += describe(info) + "\n";
+  return text;
+}
+
+// Returns: how many were reported.
+std::size_t report_left(const std::vector<fiber_info>& left) noexcept {
+  for (const fiber_info& info : left) log_line("exeunt: leaked fiber: " + describe(info));
+  return left.size();
+}
+
+}  // namespace exeunt::sched
+
+namespace exeunt::detail {
+
+using sched::runtime_core;
+
+runtime& runtime_impl::default_runtime() {
+  // Never destroyed: other static objects may use it until the very end. Stopped by atexit().
+  static runtime* const instance = [] {
+    auto* const made = new runtime{runtime::default_tag{0}};
+    std::atexit([] {
+      if (sched::forked_without_exec()) return;
+      const auto outcome = core_of(default_runtime()).stop(true);
+      sched::report_left(outcome.left);
+    });
+    return made;
+  }();
+  return *instance;
+}
+
+void start_fiber(const fiber_options& options, unique_function<void()> body) {
+  const race_frame frame{__builtin_return_address(0)};
+  runtime_core::current().start(options, std::move(body));
+}
+
+int run_main(function_ref<int()> body, runtime_options&& options, std::source_location where) {
+  runtime owner{std::move(options)};
+  int code = 1;
+  // runtime::run() would pass an exception on; here it ends as a report, with the stack of its
+  // throw.
+  std::optional<error> failure;
+  const auto main_fiber = [&] { failure = call_caught([&] { code = body(); }); };
+  owner.run(main_fiber, where);
+  if (failure) {
+    std::string text = "exeunt: panic: " + failure->message() + "\n  in main\n";
+    if (!failure->stack().empty()) text += "  thrown at\n" + std::string{failure->stack()};
+    log_line(text);
+    code = 1;
+  }
+  const auto outcome = runtime_impl::core_of(owner).stop(true);
+  sched::report_left(outcome.left);
+  if (!outcome.all_workers_ended) runtime_impl::leak(owner);
+  return code;
+}
+
+}  // namespace exeunt::detail
+
+namespace exeunt {
+
+runtime::runtime(runtime_options options)
+    : impl_{std::make_unique<detail::runtime_impl>(std::move(options))} {
+  impl_->core->face = this;
+}
+
+runtime::runtime(default_tag /*tag*/) : runtime{runtime_options{}} {}
+
+runtime::~runtime() {
+  if (impl_ != nullptr) stop();
+}
+
+void runtime::start(const fiber_options& options, unique_function<void()> body) {
+  const detail::race_frame frame{__builtin_return_address(0)};
+  impl_->core->start(options, std::move(body));
+}
+
+void runtime::run_body(const fiber_options& options, function_ref<void()> body) {
+  std::exception_ptr failure;
+  detail::ticket done;
+  detail::race_release(&done);
+  start(options, [&] {
+    detail::race_acquire(&done);
+    try {
+      body();
+    } catch (const abi::__forced_unwind&) {
+      throw;
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    detail::race_release(&done);
+    detail::wakeup due;
+    if (done.claim(&done, due)) due.fire();
+  });
+  detail::park(done, detail::wait_reason::join, nullptr);  // Woken by: the end of the body.
+  detail::race_acquire(&done);
+  if (failure) std::rethrow_exception(failure);
+}
+
+std::size_t runtime::stop() noexcept { return sched::report_left(impl_->core->stop(false).left); }
+
+std::vector<fiber_info> runtime::fibers() const { return impl_->core->fibers(); }
+
+runtime_stats runtime::stats() const noexcept { return impl_->core->stats(); }
+
+runtime& runtime::current() { return *sched::runtime_core::current().face; }
+
+bool runtime::on_fiber() noexcept { return sched::this_fiber_block() != nullptr; }
+
+std::string dump_fibers() { return sched::dump_all(); }
+
+namespace this_fiber {
+
+std::uint64_t id() noexcept {
+  const sched::fiber* const running = sched::this_fiber_block();
+  return running == nullptr ? 0 : running->id.load(detail::memory_order_relaxed);
+}
+
+std::string_view name() noexcept {
+  const sched::fiber* const running = sched::this_fiber_block();
+  if (running == nullptr) return {};
+  const detail::race_ignore own;
+  return running->name;
+}
+
+}  // namespace this_fiber
+
+}  // namespace exeunt

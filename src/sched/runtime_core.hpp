@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the workers of one runtime share: fibers, queues, timers, the poller, and who sleeps.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <exeunt/base/atomic.hpp>
+#include <exeunt/base/clock.hpp>
+#include <exeunt/base/intrusive_list.hpp>
+#include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "arch/stack.hpp"
+#include "poll/poller.hpp"
+#include "sched/blocking_pool.hpp"
+#include "sched/fiber.hpp"
+#include "sched/inject_queue.hpp"
+#include "sched/io_slot.hpp"
+#include "sched/seam.hpp"
+#include "sched/timers.hpp"
+#include "sched/worker.hpp"
+
+namespace exeunt::sched {
+
+class runtime_core {
+ public:
+  explicit runtime_core(runtime_options&& options);
+  ~runtime_core();
+  runtime_core(const runtime_core&) = delete;
+  runtime_core& operator=(const runtime_core&) = delete;
+
+  /// The calling fiber's runtime, else the default one, started if need be.
+  static runtime_core& current();
+
+  void start(const fiber_options& options, unique_function<void()> body);
+  /// Makes a parked or new fiber ready. Any thread.
+  void make_ready(fiber& ready) noexcept;
+  /// The same for one that was taken out of a queue unready, such as after a yield.
+  void make_ready_last(fiber& ready) noexcept;
+
+  struct stop_result {
+    std::vector<fiber_info> left;
+    bool all_workers_ended = true;
+  };
+  /// Ends the workers; see runtime::stop(). With `bounded`, all is over within 100 ms: workers
+  /// whose fibers reach no scheduling point are given up, and this object must then be leaked. It
+  /// may then be called by one of its own fibers, which goes on, and is not among those left.
+  stop_result stop(bool bounded) noexcept;
+
+  /// After a stop() that ended all workers: destroys what never ran, and gives back what nobody can
+  /// use any more.
+  /// Returns: whether this object may be destroyed. If not, fibers were abandoned, and what they
+  ///          wait for still refers to their stacks and to their home.
+  [[nodiscard]] bool retire() noexcept;
+
+  [[nodiscard]] std::vector<fiber_info> fibers() const;
+  [[nodiscard]] runtime_stats stats() const noexcept;
+  void report_panic(const error& what) noexcept;
+
+  // The parts.
+  detail::timer_queue& timers() noexcept { return timers_; }
+  fiber_slabs& slabs() noexcept { return slabs_; }
+  inject_queue& injected() noexcept { return injected_; }
+  poll::poller& poller() noexcept { return *poller_; }
+  blocking_pool& blocking() noexcept { return blocking_; }
+  io_registry& io() noexcept { return io_; }
+  const runtime_options& options() const noexcept { return options_; }
+  const detail::seam& seam() const noexcept { return seam_; }
+  arch::stack_pool& stacks() noexcept { return stacks_; }
+  clock::time_point now() const noexcept;
+
+  // Sleeping and waking; idle.cpp has the protocol.
+  bool may_search() noexcept;
+  void stop_searching(worker& w, bool found) noexcept;
+  void wake_one() noexcept;
+  void sleep(worker& w) noexcept;
+  void timer_moved_forward(clock::time_point when) noexcept;
+  bool stopping() const noexcept {
+    return stopping_.load(detail::memory_order_acquire);  // order: pairs with stop().
+  }
+  fiber* steal(worker& thief, bool also_next) noexcept;
+  bool single_worker() const noexcept { return workers_.size() == 1; }
+  std::size_t worker_count() const noexcept { return workers_.size(); }
+  /// Turns ready descriptors into ready fibers, on a worker; `asleep`, if given, is one that has
+  /// registered as idle, and is not any more when the first of them becomes ready.
+  /// Returns: whether there were any.
+  bool poll_io(clock::time_point until, worker* asleep = nullptr) noexcept;
+  void fiber_ended() noexcept;
+
+  runtime* face = nullptr;            ///< the public object of this core
+  runtime_core* next_kept = nullptr;  ///< of those that retire() does not let go
+
+ private:
+  bool work_in_sight(worker& w) noexcept;
+  void wake_idle(worker& w) noexcept;
+  void wake_worker(worker& w) noexcept;
+  void wake_up(worker& w, bool polled) noexcept;
+  bool poller_is_taken() noexcept;
+  void wait_until_quiet(std::size_t workers, clock::time_point limit) noexcept;
+
+  runtime_options options_;
+  detail::seam seam_;
+  std::unique_ptr<poll::poller> own_poller_;
+  poll::poller* poller_;
+  arch::stack_pool stacks_;
+  fiber_slabs slabs_;
+  inject_queue injected_;
+  detail::timer_queue& timers_ = detail::timer_queue::open(*this);
+  io_registry io_;
+  blocking_pool blocking_;
+  std::vector<std::unique_ptr<worker>> workers_;
+
+  detail::spin_lock idle_lock_;
+  detail::intrusive_list<worker, idle_tag> idle_;  // Sleeping on their own futex.
+  worker* in_poller_ = nullptr;                    // Sleeping in the poller.
+  bool poller_taken_ = false;                      // Somebody is in the poller, or leaving it.
+  detail::atomic<std::uint32_t> idle_count_{0};    // Of both kinds; a futex for stop().
+  detail::atomic<bool> quiet_awaited_{false};      // stop() sleeps on idle_count_.
+  detail::atomic<std::int32_t> searching_{0};
+  detail::atomic<clock::rep> polling_until_{0};  // Meaningful while in_poller_ is set.
+  detail::atomic<bool> stopping_{false};
+  detail::atomic<std::uint32_t> ended_workers_{0};  // A futex for stop().
+  bool stopped_ = false;
+  bool retired_ = false;
+  detail::atomic<std::uint32_t> outsiders_{0};  // Threads inside make_ready_last(), not workers.
+
+  detail::atomic<std::uint64_t> started_{0};
+  detail::atomic<std::uint64_t> ended_{0};
+  detail::atomic<std::uint64_t> panics_{0};
+};
+
+}  // namespace exeunt::sched

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// A runtime's deadlines, in order.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <exeunt/base/atomic.hpp>
+#include <exeunt/base/clock.hpp>
+#include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sched/timer_node.hpp>
+
+namespace exeunt::sched {
+class runtime_core;
+}
+
+namespace exeunt::detail {
+
+/// A 4-ary heap of nodes that know their places: start and stop are O(log n), nothing is left
+/// behind by a stop.
+///
+/// Threads: all members, any thread.
+class timer_queue {
+ public:
+  /// A queue for `home`. Queues are never freed, nor given to another runtime (100 bytes for each
+  /// runtime that has been): a node keeps the address of the one that started it first, and may
+  /// outlive that runtime.
+  /// Throws: std::bad_alloc.
+  [[nodiscard]] static timer_queue& open(sched::runtime_core& home);
+  /// Forgets the nodes that are left: their owners find them stopped.
+  void close() noexcept;
+  timer_queue(const timer_queue&) = delete;
+  timer_queue& operator=(const timer_queue&) = delete;
+
+  /// Returns: whether `node` was queued before. `earliest` is set if it is the first to fire now.
+  bool start(timer_node& node, clock::time_point when, bool& earliest) noexcept;
+  bool stop(timer_node& node) noexcept;
+
+  /// Null once closed.
+  [[nodiscard]] sched::runtime_core* home() const noexcept {
+    return home_.load(memory_order_acquire);  // order: pairs with open().
+  }
+
+  /// When the first is due; no_deadline if there is none. Cost: one load.
+  [[nodiscard]] clock::time_point next() const noexcept {
+    // order: seq_cst, the sleeper's half of the handshake with start() (see idle.cpp).
+    return clock::time_point{clock::duration{next_.load(memory_order_seq_cst)}};
+  }
+
+  /// Fires all that are due at `now`. Returns: how many.
+  std::size_t fire_due(clock::time_point now) noexcept;
+
+ private:
+  void place(std::size_t index, timer_node* node) noexcept;
+  void up(std::size_t index) noexcept;
+  void down(std::size_t index) noexcept;
+  void remove_at(std::size_t index) noexcept;
+  void publish_next() noexcept;
+  void fire_some(clock::time_point now, std::size_t& fired) noexcept;
+  static bool before(const timer_node& a, const timer_node& b) noexcept;
+
+  timer_queue() = default;
+  ~timer_queue() = default;
+
+  atomic<sched::runtime_core*> home_{nullptr};
+  timer_queue* next_closed_ = nullptr;
+  spin_lock lock_;
+  std::vector<timer_node*> heap_;
+  std::uint64_t order_ = 0;
+  atomic<clock::rep> next_{no_deadline.time_since_epoch().count()};
+};
+
+}  // namespace exeunt::detail

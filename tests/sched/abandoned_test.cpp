@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fibers that a runtime's end leaves behind: what refers to them must stay harmless.
+
+#include <gtest/gtest.h>
+
+#include <sys/socket.h>
+#include <unistd.h>
+#include <array>
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include <exeunt/sched/blocking.hpp>
+#include <exeunt/sched/cancel.hpp>
+#include <exeunt/sched/io.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "support/semaphore.hpp"
+#include "support/until_parked.hpp"
+
+namespace exeunt {
+namespace {
+
+using detail::wait_reason;
+using test::semaphore;
+using test::until_parked;
+
+// Stops and destroys a runtime in which `body` has left one fiber that waits for `why`.
+template <typename F>
+void abandon_one(wait_reason why, F&& body) {
+  runtime workers{{.procs = 2}};
+  workers.run([&] {
+    body();
+    until_parked(1, why);
+  });
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(workers.stop(), 1U);
+  const std::string report = testing::internal::GetCapturedStderr();
+  EXPECT_NE(report.find("leaked fiber"), std::string::npos) << report;
+  EXPECT_NE(report.find("abandoned_test.cpp:"), std::string::npos) << report;
+}
+
+TEST(abandoned, a_wake_up_for_one_may_come_after_its_runtime) {
+  semaphore late;
+  abandon_one(wait_reason::semaphore, [&] { go([&] { late.wait(); }); });
+  late.post();
+}
+
+TEST(abandoned, a_blocking_job_may_end_after_the_runtime) {
+  std::atomic<bool> may_end{false};
+  semaphore ended;
+  abandon_one(wait_reason::blocking, [&] {
+    go([&] {
+      std::array<char, 4096> on_stack{};
+      blocking([&] {
+        while (!may_end) std::this_thread::yield();
+        on_stack.fill('x');
+        ended.post();
+        return on_stack;
+      });
+    });
+  });
+  may_end = true;
+  ended.wait();
+}
+
+TEST(abandoned, a_cancel_may_come_after_the_runtime) {
+  const auto node = detail::cancel_node::make(nullptr);
+  abandon_one(wait_reason::context, [&] { go([node = node.get()] { node->wait(); }); });
+  EXPECT_TRUE(node->cancel(errc::canceled, errc::canceled));
+}
+
+TEST(abandoned, a_sleeper_is_never_woken) {
+  abandon_one(wait_reason::sleep, [] { go([] { sleep(std::chrono::hours{1}); }); });
+}
+
+// The descriptor's owner lives on, its waiter does not.
+TEST(abandoned, a_descriptor_may_be_closed_after_the_runtime) {
+  for (const bool shut_down_first : {false, true}) {
+    int fds[2] = {-1, -1};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    detail::io_descriptor end;
+    abandon_one(wait_reason::io_read, [&] {
+      end = *detail::io_descriptor::adopt(fds[0]);
+      go([&] {
+        static_cast<void>(end.wait(detail::io_direction::read, wait_reason::io_read, nullptr));
+        ADD_FAILURE() << "an abandoned fiber ran";
+      });
+    });
+    if (shut_down_first) end.shut_down();
+    end.close();
+    ::close(fds[1]);
+  }
+}
+
+TEST(abandoned, a_descriptor_may_be_closed_between_stop_and_the_end) {
+  int fds[2] = {-1, -1};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+  runtime workers{{.procs = 1}};
+  detail::io_descriptor end;
+  workers.run([&] {
+    end = *detail::io_descriptor::adopt(fds[0]);
+    end.start_when_readable([](void*) { ADD_FAILURE() << "started after the end"; }, nullptr);
+    EXPECT_TRUE(end.cancel_start());
+    go([&] {
+      static_cast<void>(end.wait(detail::io_direction::read, wait_reason::io_read, nullptr));
+    });
+    until_parked(1, wait_reason::io_read);
+  });
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(workers.stop(), 1U);
+  testing::internal::GetCapturedStderr();
+  end.close();
+  ::close(fds[1]);
+}
+
+// Goal:   a body that never ran is destroyed, and may wake fibers that are left.
+// Method: one worker is kept from its queue until stop() gives up waiting for quiet; what is
+//         queued then owns something whose destructor posts.
+TEST(abandoned, bodies_that_never_ran_are_destroyed_while_the_rest_is_there) {
+  struct posts_at_end {
+    semaphore* at;
+    int* count;
+    posts_at_end(semaphore* s, int* c) : at{s}, count{c} {}
+    posts_at_end(posts_at_end&& other) noexcept
+        : at{std::exchange(other.at, nullptr)}, count{other.count} {}
+    ~posts_at_end() {
+      if (at == nullptr) return;
+      at->post();
+      ++*count;
+    }
+  };
+  constexpr int queued = 100;  // More than a slab.
+  semaphore gate;
+  int destroyed = 0;
+  testing::internal::CaptureStderr();
+  {
+    runtime workers{{.procs = 1}};
+    workers.run([&] {
+      go([&] { gate.wait(); });
+      until_parked(1, wait_reason::semaphore);
+      go([&] {
+        for (int i = 0; i < queued; ++i) {
+          go([owned = posts_at_end{&gate, &destroyed}] { static_cast<void>(owned); });
+        }
+        // Longer than stop() waits. Should it be called late, the bodies run, and end as well.
+        const auto until = clock::now() + std::chrono::milliseconds{200};
+        while (clock::now() < until) {
+        }
+      });
+    });
+  }
+  testing::internal::GetCapturedStderr();
+  EXPECT_EQ(destroyed, queued);
+}
+
+}  // namespace
+}  // namespace exeunt

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a process ends that has used the default runtime: in child processes, as it ends once only.
+
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <exeunt/sched/io.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "support/child.hpp"
+#include "support/semaphore.hpp"
+
+namespace exeunt {
+namespace {
+
+using test::child;
+using test::semaphore;
+
+// What a fiber that never ends refers to must not end either.
+template <typename T>
+T& for_ever() {
+  static auto* const made = new T;
+  return *made;
+}
+
+std::size_t count_of(const std::string& text, const std::string& what) {
+  std::size_t count = 0;
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+TEST(runtime_exit, a_leaked_fiber_is_reported_with_its_start_line_and_the_exit_code_kept) {
+  static int line = 0;
+  if (child::body() == "leak") {
+    auto& parked = for_ever<semaphore>();
+    line = __LINE__ + 1;
+    go({.name = "left behind"}, [&] {
+      parked.post();
+      for_ever<std::pair<int, semaphore>>().second.wait();
+    });
+    parked.wait();
+    test::say("line " + std::to_string(line) + ".");
+    std::exit(7);
+  }
+  child leaks{"leak"};
+  EXPECT_EQ(leaks.finish(), 7);
+  const std::string& text = leaks.output();
+  EXPECT_EQ(count_of(text, "leaked fiber"), 1U) << text;
+  EXPECT_NE(text.find("\"left behind\" waits for semaphore"), std::string::npos) << text;
+  const auto at = text.find("line ") + 5;
+  const std::string place = "runtime_exit_test.cpp:" + text.substr(at, text.find('.', at) - at);
+  EXPECT_NE(text.find(place + "\n"), std::string::npos) << text;
+}
+
+TEST(runtime_exit, nothing_is_said_when_nothing_is_left) {
+  if (child::body() == "clean") {
+    semaphore done;
+    go([&] { done.post(); });
+    done.wait();
+    std::exit(0);
+  }
+  child clean{"clean"};
+  EXPECT_EQ(clean.finish(), 0);
+  EXPECT_EQ(clean.output().find("exeunt"), std::string::npos) << clean.output();
+}
+
+// That it ends at all is the test; the bound of 100 ms is a constant in the source.
+TEST(runtime_exit, a_fiber_that_never_yields_does_not_hold_it_up) {
+  if (child::body() == "spin") {
+    auto& runs = for_ever<semaphore>();
+    go({.name = "spins"}, [&] {
+      runs.post();
+      for (;;) asm volatile("");
+    });
+    runs.wait();
+    std::exit(5);
+  }
+  child spins{"spin"};
+  EXPECT_EQ(spins.finish(), 5);
+  const std::string& text = spins.output();
+  EXPECT_NE(text.find("does not reach a scheduling point"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"spins\" is running"), std::string::npos) << text;
+}
+
+TEST(runtime_exit, fibers_that_always_yield_are_stopped_and_reported) {
+  if (child::body() == "yield") {
+    auto& runs = for_ever<semaphore>();
+    for (int i = 0; i < 3; ++i) {
+      go([&] {
+        runs.post();
+        for (;;) yield();
+      });
+    }
+    for (int i = 0; i < 3; ++i) runs.wait();
+    std::exit(0);
+  }
+  child yields{"yield"};
+  EXPECT_EQ(yields.finish(), 0);
+  EXPECT_EQ(count_of(yields.output(), "leaked fiber"), 3U) << yields.output();
+}
+
+TEST(runtime_exit, may_be_called_by_a_fiber) {
+  if (child::body() == "inside") {
+    go({.name = "calls exit"}, [] { std::exit(3); });
+    semaphore never;
+    never.wait();
+  }
+  child inside{"inside"};
+  EXPECT_EQ(inside.finish(), 3);
+  EXPECT_EQ(inside.output().find("exeunt"), std::string::npos) << inside.output();
+}
+
+// A listener in a static object is closed after the default runtime has stopped.
+TEST(runtime_exit, static_objects_may_close_descriptors_that_fibers_wait_on) {
+  if (child::body() == "static") {
+    static detail::io_descriptor end;
+    static int fds[2] = {-1, -1};
+    // Made before the runtime is first used, and so destroyed after it has stopped.
+    static struct closes {
+      ~closes() {
+        end.close();
+        char byte = 0;
+        if (::read(fds[1], &byte, 1) == 0) test::say("closed");
+      }
+    } const at_end;
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    end = *detail::io_descriptor::adopt(fds[0]);
+    auto& waits = for_ever<semaphore>();
+    go([&] {
+      waits.post();
+      static_cast<void>(
+          end.wait(detail::io_direction::read, detail::wait_reason::io_read, nullptr));
+    });
+    waits.wait();
+    std::exit(0);
+  }
+  child statics{"static"};
+  EXPECT_EQ(statics.finish(), 0) << statics.output();
+  EXPECT_NE(statics.output().find("closed"), std::string::npos) << statics.output();
+  EXPECT_NE(statics.output().find("network read"), std::string::npos) << statics.output();
+}
+
+TEST(runtime_exit, a_forked_child_may_exit_and_reports_nothing) {
+  if (child::body() == "fork") {
+    auto& parked = for_ever<semaphore>();
+    go([&] {
+      parked.post();
+      for_ever<std::pair<int, semaphore>>().second.wait();
+    });
+    parked.wait();
+    const pid_t forked = ::fork();
+    if (forked == 0) std::exit(4);
+    int status = 0;
+    EXPECT_EQ(::waitpid(forked, &status, 0), forked);
+    EXPECT_EQ(WEXITSTATUS(status), 4);
+    std::exit(0);
+  }
+  child forks{"fork"};
+  EXPECT_EQ(forks.finish(), 0) << forks.output();
+  EXPECT_EQ(count_of(forks.output(), "leaked fiber"), 1U) << forks.output();
+}
+
+TEST(runtime_exit, a_forked_child_that_goes_on_is_told_why_it_may_not) {
+  if (child::body() == "fork on") {
+    semaphore done;
+    int status = 0;
+    go([&] {
+      const pid_t forked = ::fork();
+      if (forked == 0) {
+        go([] {});
+        std::_Exit(0);
+      }
+      ::waitpid(forked, &status, 0);
+      done.post();
+    });
+    done.wait();
+    std::exit(WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+  }
+  child forks{"fork on"};
+  EXPECT_EQ(forks.finish(), SIGABRT);
+  EXPECT_NE(forks.output().find("only exec is allowed after fork"), std::string::npos)
+      << forks.output();
+}
+
+#if !EXEUNT_ASAN && !EXEUNT_TSAN  // They need all the address space there is.
+TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_nothing) {
+  if (child::body() == "refused") {
+    std::ifstream statm{"/proc/self/statm"};
+    std::size_t pages = 0;
+    statm >> pages;
+    const rlim_t bytes = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (96U << 20U);
+    const rlimit limit{bytes, bytes};
+    EXPECT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+    try {
+      const runtime too_many{{.procs = 512}};
+      test::say("no exception");
+    } catch (const std::system_error& refused) {
+      test::say("refused");
+    }
+    runtime few{{.procs = 2}};
+    std::exit(few.run([] { return 6; }));
+  }
+  child refused{"refused"};
+  EXPECT_EQ(refused.finish(), 6) << refused.output();
+  EXPECT_NE(refused.output().find("refused"), std::string::npos) << refused.output();
+}
+#endif
+
+}  // namespace
+}  // namespace exeunt

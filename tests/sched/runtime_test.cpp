@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <exeunt/sched/runtime.hpp>
+#include <exeunt/sched/timer_node.hpp>
+
+#include "support/on_workers.hpp"
+#include "support/semaphore.hpp"
+
+namespace exeunt {
+namespace {
+
+using test::run_on;
+using test::semaphore;
+
+class runtime_test : public test::on_workers {};
+EXEUNT_ON_WORKERS(runtime_test);
+
+TEST_P(runtime_test, runs_every_fiber_once) {
+  run([] {
+    constexpr int count = 5'000;
+    semaphore done;
+    std::atomic<int> sum{0};
+    for (int i = 0; i < count; ++i) {
+      go([&, i] {
+        sum += i;
+        done.post();
+      });
+    }
+    for (int i = 0; i < count; ++i) done.wait();
+    EXPECT_EQ(sum, count * (count - 1) / 2);
+  });
+}
+
+TEST_P(runtime_test, go_takes_arguments_by_value_and_move_only_callables) {
+  run([] {
+    semaphore done;
+    auto owned = std::make_unique<int>(7);
+    int seen = 0;
+    go(
+        [&](std::unique_ptr<int> value) {
+          seen = *value;
+          done.post();
+        },
+        std::move(owned));
+    done.wait();
+    EXPECT_EQ(seen, 7);
+    EXPECT_EQ(owned, nullptr);
+  });
+}
+
+// SC: fibers that yield take turns, on any number of workers.
+TEST_P(runtime_test, yield_lets_others_run) {
+  run([] {
+    std::atomic<bool> other_ran{false};
+    go([&] { other_ran = true; });
+    while (!other_ran) yield();
+    SUCCEED();
+  });
+}
+
+TEST_P(runtime_test, a_deep_chain_of_starts_ends) {
+  run([] {
+    semaphore done;
+    struct chain {
+      static void link(int left, semaphore& end) {
+        if (left == 0) return end.post();
+        go([left, &end] { link(left - 1, end); });
+      }
+    };
+    chain::link(10'000, done);
+    done.wait();
+  });
+}
+
+TEST_P(runtime_test, sleep_lasts_at_least_as_long_as_asked) {
+  run([] {
+    const auto until = clock::now() + std::chrono::milliseconds{2};
+    sleep(std::chrono::milliseconds{2});
+    EXPECT_GE(clock::now(), until);
+  });
+}
+
+TEST_P(runtime_test, sleepers_wake_in_the_order_of_their_deadlines) {
+  run([] {
+    std::mutex lock;
+    std::vector<int> order;
+    semaphore done;
+    const auto start = clock::now();
+    for (const int delay : {5, 1, 3}) {
+      go([&, delay] {
+        detail::ticket one;
+        detail::timeout_waiter timeout{one, start + std::chrono::milliseconds{delay}};
+        detail::park(one, detail::wait_reason::sleep, nullptr);
+        {
+          const std::lock_guard guard{lock};
+          order.push_back(delay);
+        }
+        done.post();
+      });
+    }
+    for (int i = 0; i < 3; ++i) done.wait();
+    // Several workers may run what woke in order in any order.
+    if (runtime::current().stats().workers == 1) {
+      EXPECT_EQ(order, (std::vector{1, 3, 5}));
+    }
+    EXPECT_EQ(order.size(), 3U);
+  });
+}
+
+// Goal:   what is started on one worker is run by two.
+// Method: each fiber waits, without parking, until a second thread has shown up.
+TEST(runtime_on_two_workers, spreads_fibers_started_on_one) {
+  run_on(2, [] {
+    std::atomic<int> first_thread{0};
+    std::atomic<bool> two_threads{false};
+    semaphore done;
+    for (int i = 0; i < 2; ++i) {
+      go([&] {
+        int none = 0;
+        if (!first_thread.compare_exchange_strong(none, ::gettid()) && none != ::gettid()) {
+          two_threads = true;
+        }
+        while (!two_threads) {
+        }
+        done.post();
+      });
+    }
+    done.wait();
+    done.wait();
+    EXPECT_TRUE(two_threads);
+  });
+}
+
+TEST(runtime_life, several_live_at_once_and_do_not_mix) {
+  runtime first{{.procs = 1}};
+  runtime second{{.procs = 2}};
+  std::set<runtime*> seen;
+  first.run([&] { seen.insert(&runtime::current()); });
+  second.run([&] { seen.insert(&runtime::current()); });
+  EXPECT_EQ(seen, (std::set{&first, &second}));
+}
+
+TEST(runtime_life, can_be_started_and_stopped_again_and_again) {
+  for (int i = 0; i < 50; ++i) {
+    runtime workers{{.procs = 1U + static_cast<unsigned>(i) % 4U}};
+    EXPECT_EQ(workers.run([i] { return i; }), i);
+    EXPECT_EQ(workers.stop(), 0U);
+    EXPECT_EQ(workers.stop(), 0U) << "a second stop must be harmless";
+  }
+}
+
+TEST(runtime_life, a_fiber_of_one_wakes_a_fiber_of_another) {
+  runtime first{{.procs = 1}};
+  runtime second{{.procs = 1}};
+  semaphore there;
+  semaphore back;
+  second.go([&] {
+    there.wait();
+    back.post();
+  });
+  first.run([&] {
+    there.post();
+    back.wait();
+  });
+}
+
+TEST(runtime_life, the_default_one_starts_at_first_use_from_any_thread) {
+  semaphore done;
+  std::uint64_t id = 0;
+  std::thread{[&] {
+    go([&] {
+      id = this_fiber::id();
+      done.post();
+    });
+  }}.join();
+  done.wait();
+  EXPECT_NE(id, 0U);
+}
+
+TEST(runtime_life, run_gives_exceptions_and_values_to_the_caller) {
+  runtime workers{{.procs = 1}};
+  EXPECT_EQ(workers.run([] { return std::string{"value"}; }), "value");
+  EXPECT_THROW(workers.run([] { throw std::out_of_range{"x"}; }), std::out_of_range);
+}
+
+TEST(runtime_life, counts_and_names_what_stop_abandons) {
+  runtime workers{{.procs = 2}};
+  semaphore never;
+  workers.run([&] { go({.name = "left behind"}, [&] { never.wait(); }); });
+  // stop() first lets what is ready run, so the fiber is parked by then.
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(workers.stop(), 1U);
+  const std::string report = testing::internal::GetCapturedStderr();
+  EXPECT_NE(report.find("left behind"), std::string::npos) << report;
+  EXPECT_NE(report.find("semaphore"), std::string::npos) << report;
+  EXPECT_NE(report.find("runtime_test.cpp:"), std::string::npos) << report;
+}
+
+TEST(run_main, translates_what_the_body_returns) {
+  EXPECT_EQ(run([] {}), 0);
+  EXPECT_EQ(run([] { return 3; }), 3);
+  EXPECT_EQ(run([]() -> result<> { return {}; }), 0);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run([]() -> result<> { return fail(errc::closed, "the door is closed"); }), 1);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("the door is closed"), std::string::npos);
+}
+
+TEST(run_main, reports_an_exception_with_the_stack_of_its_throw) {
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run([] { throw std::runtime_error{"no way"}; }), 1);
+  const std::string report = testing::internal::GetCapturedStderr();
+  EXPECT_NE(report.find("no way (std::runtime_error)"), std::string::npos) << report;
+  EXPECT_NE(report.find("#0"), std::string::npos) << report;
+}
+
+// --- panics
+
+TEST(panic, leaving_a_fiber_is_reported_counted_and_survived) {
+  runtime workers{{.procs = 1}};
+  testing::internal::CaptureStderr();
+  workers.run([] {
+    semaphore done;
+    go({.name = "thrower"}, [] { throw std::runtime_error{"kaput"}; });
+    go([&] { done.post(); });
+    done.wait();
+  });
+  EXPECT_EQ(workers.stop(), 0U);
+  const std::string report = testing::internal::GetCapturedStderr();
+  for (const char* const part :
+       {"kaput", "std::runtime_error", "\"thrower\"", "runtime_test.cpp:", "thrown at", "#0"}) {
+    EXPECT_NE(report.find(part), std::string::npos) << part << " is missing in\n" << report;
+  }
+  EXPECT_EQ(workers.stats().panics, 1U);
+}
+
+TEST(panic, the_handler_gets_it_instead) {
+  panic_report seen{.what = errc::closed, .fiber = 0, .name = {}, .started_at = {}};
+  runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& r) { seen = r; }}};
+  workers.run([] {
+    semaphore done;
+    go({.name = "thrower"}, [] { throw 42; });
+    go([&] { done.post(); });
+    done.wait();
+  });
+  workers.stop();
+  EXPECT_EQ(seen.name, "thrower");
+  EXPECT_EQ(seen.what.exception_type(), "int");
+  EXPECT_TRUE(seen.what.is(errc::panic));
+}
+
+TEST(panic_death, terminate_is_one_option_away) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto let_it_throw = [] {
+    runtime workers{{.procs = 1, .on_panic = on_panic::terminate}};
+    workers.run([] {
+      go([] { throw std::runtime_error{"the last words"}; });
+      for (;;) yield();
+    });
+  };
+  EXPECT_DEATH(let_it_throw(), "the last words");
+}
+
+// --- what is known of fibers
+
+TEST(fibers, a_dump_tells_name_state_reason_and_origin) {
+  run_on(2, [] {
+    semaphore gate;
+    semaphore done;
+    go({.name = "waiter"}, [&] {
+      gate.wait();
+      done.post();
+    });
+    const auto find = [] {
+      const auto all = runtime::current().fibers();
+      return *std::ranges::find(all, "waiter", &fiber_info::name);
+    };
+    while (find().state != fiber_info::run_state::parked) yield();
+    const fiber_info info = find();
+    EXPECT_EQ(info.waits_for, "semaphore");
+    EXPECT_NE(std::string{info.started_at.file_name()}.find("runtime_test.cpp"), std::string::npos);
+    EXPECT_NE(dump_fibers().find("\"waiter\" waits for semaphore"), std::string::npos);
+    gate.post();
+    done.wait();
+  });
+}
+
+TEST(fibers, know_their_names_and_numbers) {
+  run_on(1, [] {
+    semaphore done;
+    std::string name;
+    std::uint64_t id = 0;
+    go({.name = "a name that is longer than the block has room for"}, [&] {
+      name = this_fiber::name();
+      id = this_fiber::id();
+      done.post();
+    });
+    done.wait();
+    EXPECT_EQ(name, "a name that is longer than the ");
+    EXPECT_GT(id, this_fiber::id());
+  });
+  EXPECT_EQ(this_fiber::id(), 0U);
+  EXPECT_EQ(this_fiber::name(), "");
+  EXPECT_FALSE(runtime::on_fiber());
+}
+
+TEST(fibers, may_have_larger_stacks) {
+  run_on(1, [] {
+    semaphore done;
+    go({.stack_size = std::size_t{4} * 1024 * 1024}, [&] {
+      volatile char large[3 * 1024 * 1024];
+      for (std::size_t i = 0; i < sizeof large; i += 4096) large[i] = 1;
+      done.post();
+    });
+    done.wait();
+  });
+}
+
+}  // namespace
+}  // namespace exeunt

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real threads against the run queue, the idle protocol and park: sums, and that it ends at all.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <exeunt/sched/blocking.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "sched/fiber.hpp"
+#include "sched/run_queue.hpp"
+#include "support/on_workers.hpp"
+#include "support/semaphore.hpp"
+
+namespace exeunt {
+namespace {
+
+using test::semaphore;
+
+// Goal:   every fiber that is pushed leaves exactly once (I3 in run_queue.cpp).
+// Method: one owner pushes and pops while two thieves steal; each counts what it got.
+TEST(run_queue_stress, loses_and_doubles_nothing) {
+  constexpr int count = 200'000;
+  sched::run_queue owner;
+  std::vector<sched::fiber> fibers(512);
+  std::vector<std::atomic<int>> taken(512);
+  std::atomic<long> total{0};
+  std::atomic<bool> done{false};
+  const auto take = [&](sched::fiber* f) {
+    ++taken[static_cast<std::size_t>(f - fibers.data())];
+    ++total;
+  };
+  std::vector<std::thread> thieves;
+  for (int t = 0; t < 2; ++t) {
+    thieves.emplace_back([&] {
+      sched::run_queue mine;
+      for (bool last = false; !last;) {
+        last = done;
+        while (sched::fiber* const f = owner.steal_into(mine)) {
+          take(f);
+          while (sched::fiber* const more = mine.pop()) take(more);
+        }
+      }
+    });
+  }
+  for (int i = 0; i < count;) {
+    if (owner.push(fibers[static_cast<std::size_t>(i) % fibers.size()])) {
+      ++i;
+    } else {
+      while (sched::fiber* const f = owner.pop()) take(f);
+    }
+    if (i % 7 == 0) {
+      if (sched::fiber* const f = owner.pop()) take(f);
+    }
+  }
+  while (sched::fiber* const f = owner.pop()) take(f);
+  done = true;
+  for (std::thread& t : thieves) t.join();
+  EXPECT_EQ(total, count);
+  int least = count;
+  int most = 0;
+  for (const auto& n : taken) {
+    least = std::min(least, n.load());
+    most = std::max(most, n.load());
+  }
+  EXPECT_LE(most - least, 1) << "a slot's fiber was taken more often than it was pushed";
+}
+
+class sched_stress : public test::on_workers {};
+EXEUNT_ON_WORKERS(sched_stress);
+
+// Goal:   no wake-up is lost between workers that keep falling asleep.
+// Method: pairs that hand over to one another, with sleeps and plain threads mixed in; a lost
+//         wake-up shows as a test that does not end.
+TEST_P(sched_stress, pairs_that_hand_over_always_go_on) {
+  run([] {
+    constexpr int pairs = 8;
+    constexpr int rounds = 2'000;
+    semaphore done;
+    std::vector<std::unique_ptr<semaphore>> gates;
+    for (int i = 0; i < pairs * 2; ++i) gates.push_back(std::make_unique<semaphore>());
+    for (int p = 0; p < pairs; ++p) {
+      semaphore& left = *gates[static_cast<std::size_t>(2 * p)];
+      semaphore& right = *gates[static_cast<std::size_t>(2 * p + 1)];
+      const auto body = [&done](semaphore& mine, semaphore& theirs) {
+        for (int i = 0; i < rounds; ++i) {
+          theirs.post();
+          mine.wait();
+          if (i % 500 == 0) sleep(std::chrono::microseconds{50});
+        }
+        done.post();
+      };
+      go([&, body] { body(left, right); });
+      go([&, body] { body(right, left); });
+    }
+    std::thread outsider{[&] {
+      for (int p = 0; p < 2 * pairs; ++p) done.wait();
+      done.post();
+    }};
+    blocking([&] { outsider.join(); });
+    done.wait();
+  });
+}
+
+TEST_P(sched_stress, many_short_sleeps_all_end) {
+  run([] {
+    constexpr int count = 1'000;
+    semaphore done;
+    for (int i = 0; i < count; ++i) {
+      go([&done, i] {
+        sleep(std::chrono::microseconds{(i * 37) % 2'000});
+        done.post();
+      });
+    }
+    for (int i = 0; i < count; ++i) done.wait();
+  });
+}
+
+#ifndef EXEUNT_FORCE_MIGRATION
+// Under forced migration a fiber waits in one worker's mailbox, from which nobody steals.
+//
+#ifndef EXEUNT_FORCE_MIGRATION  // Which hands a fiber to one certain worker, busy or not.
+// Goal:   a fiber that was made the next to run is not stuck behind a waker that never parks.
+// Method: the waker keeps its worker until the other fiber has run, which takes a thief; it does so
+//         again just when the thieves give up searching.
+TEST(sched_stress_next, what_is_next_is_stolen_from_a_worker_that_stays_busy) {
+  for (const unsigned procs : {2U, 3U}) {
+    test::run_on(procs, [] {
+      constexpr int rounds = 5'000;
+      semaphore gate;
+      semaphore done;
+      std::atomic<int> seen{0};
+      go([&] {
+        for (int i = 0; i < rounds; ++i) {
+          gate.wait();
+          ++seen;
+        }
+        done.post();
+      });
+      for (int i = 0; i < rounds; ++i) {
+        gate.post();
+        while (seen <= i) std::this_thread::yield();
+      }
+      done.wait();
+    });
+  }
+}
+#endif
+#endif
+
+TEST_P(sched_stress, blocking_calls_do_not_block_the_workers) {
+  run([] {
+    constexpr int count = 16;
+    semaphore done;
+    std::atomic<int> inside{0};
+    for (int i = 0; i < count; ++i) {
+      go([&] {
+        // Ends only when all are inside at once: more than there are workers.
+        const int seen = blocking([&] {
+          ++inside;
+          while (inside < count) std::this_thread::yield();
+          return inside.load();
+        });
+        EXPECT_GE(seen, count);
+        done.post();
+      });
+    }
+    for (int i = 0; i < count; ++i) done.wait();
+  });
+}
+
+// The context switches of all threads of this process but the calling one.
+long switches_of_workers() {
+  long sum = 0;
+  for (const auto& task : std::filesystem::directory_iterator{"/proc/self/task"}) {
+    std::ifstream name_file{task.path() / "comm"};
+    std::string name;
+    std::getline(name_file, name);
+    if (!name.starts_with("exeunt-")) continue;
+    std::ifstream status{task.path() / "status"};
+    for (std::string line; std::getline(status, line);) {
+      if (line.find("ctxt_switches") != std::string::npos) {
+        sum += std::strtol(line.substr(line.find(':') + 1).c_str(), nullptr, 10);
+      }
+    }
+  }
+  return sum;
+}
+
+// An idle runtime sleeps: 5 switches a thread in 10 s are allowed; this looks for one second, or
+// for EXEUNT_IDLE_SECONDS, and allows the same number.
+TEST(idle_stress, an_idle_runtime_sleeps) {
+  runtime workers{{.procs = 4}};
+  semaphore never;
+  semaphore parked;
+  workers.run([&] {
+    for (int i = 0; i < 10; ++i) {
+      go([&] {
+        parked.post();
+        never.wait();
+      });
+    }
+    for (int i = 0; i < 10; ++i) parked.wait();
+  });
+  const char* const asked = std::getenv("EXEUNT_IDLE_SECONDS");
+  std::this_thread::sleep_for(std::chrono::milliseconds{50});  // Let the workers fall asleep.
+  const long before = switches_of_workers();
+  std::this_thread::sleep_for(std::chrono::seconds{asked == nullptr ? 1 : std::atoi(asked)});
+  EXPECT_LE(switches_of_workers() - before, 4 * 5);
+  for (int i = 0; i < 10; ++i) never.post();
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
+}  // namespace
+}  // namespace exeunt

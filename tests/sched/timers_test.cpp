@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include <exeunt/base/random.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "sched/runtime_core.hpp"
+#include "sched/seam.hpp"
+#include "sched/timers.hpp"
+#include "support/semaphore.hpp"
+
+namespace exeunt::detail {
+namespace {
+
+struct recorder : timer_node {
+  recorder() : timer_node{&recorder::fire} {}
+  static clock::time_point fire(timer_node& self, clock::time_point) noexcept {
+    auto& node = static_cast<recorder&>(self);
+    node.log->push_back(node.number);
+    return node.again;
+  }
+  std::vector<int>* log = nullptr;
+  int number = 0;
+  clock::time_point again = no_deadline;
+};
+
+// Time that stands still keeps the workers' own looks at the timers out of these tests.
+struct frozen_clock : clock_source {
+  clock::time_point now() noexcept override { return clock::time_point{}; }
+};
+
+class timers_test : public ::testing::Test {
+ protected:
+  ~timers_test() override { queue.close(); }
+
+  recorder& add(int number) {
+    recorder& node = nodes_.emplace_back();
+    node.log = &log;
+    node.number = number;
+    return node;
+  }
+  static clock::time_point at(int offset) {
+    return clock::time_point{} + std::chrono::hours{1} + clock::duration{offset};
+  }
+  void start(recorder& node, int offset) {
+    bool earliest = false;
+    queue.start(node, at(offset), earliest);
+  }
+
+  frozen_clock frozen;
+  seam parts{.clock = &frozen};
+  sched::runtime_core core{{.procs = 1, .seam = &parts}};
+  timer_queue& queue = timer_queue::open(core);
+  std::vector<int> log;
+
+ private:
+  std::deque<recorder> nodes_;
+};
+
+TEST_F(timers_test, fire_in_the_order_of_deadlines_then_of_starts) {
+  start(add(1), 30);
+  start(add(2), 10);
+  start(add(3), 10);
+  start(add(4), 20);
+  EXPECT_EQ(queue.fire_due(at(5)), 0U);
+  EXPECT_EQ(queue.next(), at(10));
+  EXPECT_EQ(queue.fire_due(at(30)), 4U);
+  EXPECT_EQ(log, (std::vector{2, 3, 4, 1}));
+  EXPECT_EQ(queue.next(), no_deadline);
+}
+
+TEST_F(timers_test, a_stopped_one_does_not_fire) {
+  recorder& node = add(1);
+  start(node, 10);
+  EXPECT_TRUE(queue.stop(node));
+  EXPECT_FALSE(queue.stop(node)) << "the second stop has nothing to stop";
+  EXPECT_EQ(queue.fire_due(at(10)), 0U);
+  EXPECT_TRUE(log.empty());
+}
+
+TEST_F(timers_test, a_start_of_a_started_one_moves_it_both_ways) {
+  recorder& first = add(1);
+  start(first, 10);
+  start(add(2), 20);
+  bool earliest = true;
+  EXPECT_TRUE(queue.start(first, at(30), earliest));
+  EXPECT_FALSE(earliest);
+  EXPECT_EQ(queue.next(), at(20));
+  EXPECT_TRUE(queue.start(first, at(5), earliest));
+  EXPECT_TRUE(earliest);
+  queue.fire_due(at(30));
+  EXPECT_EQ(log, (std::vector{1, 2}));
+}
+
+TEST_F(timers_test, what_asks_to_fire_again_is_queued_again) {
+  recorder& node = add(1);
+  node.again = at(20);
+  start(node, 10);
+  EXPECT_EQ(queue.fire_due(at(15)), 1U);
+  EXPECT_EQ(queue.next(), at(20));
+  EXPECT_TRUE(queue.stop(node));
+}
+
+// Method: random starts, moves and stops, against a plain list of what must fire.
+TEST_F(timers_test, keep_their_order_under_random_use) {
+  constexpr int count = 300;
+  random_source random{42};
+  std::vector<recorder*> nodes;
+  std::vector<int> deadline(count, -1);
+  for (int i = 0; i < count; ++i) nodes.push_back(&add(i));
+  for (int step = 0; step < 5'000; ++step) {
+    const auto i = random.below(count);
+    if (random.below(3) == 0) {
+      EXPECT_EQ(queue.stop(*nodes[i]), deadline[i] >= 0);
+      deadline[i] = -1;
+    } else {
+      deadline[i] = static_cast<int>(random.below(1'000));
+      start(*nodes[i], deadline[i]);
+    }
+  }
+  std::size_t started = 0;
+  for (const int d : deadline) started += d >= 0 ? 1U : 0U;
+  EXPECT_EQ(queue.fire_due(at(1'000)), started);
+  ASSERT_EQ(log.size(), started);
+  for (std::size_t i = 1; i < log.size(); ++i) {
+    EXPECT_LE(deadline[static_cast<std::size_t>(log[i - 1])],
+              deadline[static_cast<std::size_t>(log[i])]);
+  }
+}
+
+struct waker : timer_node {
+  waker() : timer_node{&waker::fire} {}
+  static clock::time_point fire(timer_node& self, clock::time_point) noexcept {
+    static_cast<waker&>(self).fired.post();
+    return no_deadline;
+  }
+  test::semaphore fired;
+};
+
+TEST(timer_node, fires_on_a_runtime_and_tells_stop_the_truth) {
+  runtime workers{{.procs = 2}};
+  workers.run([] {
+    waker soon;
+    EXPECT_FALSE(soon.start(clock::now()));
+    soon.fired.wait();
+    EXPECT_FALSE(soon.stop());
+
+    waker late;
+    EXPECT_FALSE(late.start(clock::now() + std::chrono::hours{1}));
+    EXPECT_TRUE(late.start(clock::now() + std::chrono::hours{2}));
+    EXPECT_TRUE(late.stop());
+    EXPECT_FALSE(late.stop());
+  });
+}
+
+TEST(timer_node, outlives_the_runtime_that_started_it) {
+  waker fired;
+  waker pending;
+  {
+    runtime workers{{.procs = 1}};
+    workers.run([&] {
+      fired.start(clock::now());
+      pending.start(clock::now() + std::chrono::hours{1});
+      fired.fired.wait();
+    });
+  }
+  EXPECT_FALSE(fired.stop());
+  EXPECT_FALSE(pending.stop()) << "it was forgotten with its runtime";
+  runtime workers{{.procs = 1}};
+  workers.run([&] {
+    EXPECT_FALSE(pending.start(clock::now() + std::chrono::hours{1}));
+    EXPECT_TRUE(pending.stop());
+  });
+}
+
+TEST(timer_node_death, destroying_a_started_one_is_a_bug_that_is_told) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        std::vector<int> log;
+        auto node = std::make_unique<recorder>();
+        node->log = &log;
+        node->start(clock::now() + std::chrono::hours{1});
+        node.reset();
+      },
+      "destroyed while started");
+}
+
+}  // namespace
+}  // namespace exeunt::detail
