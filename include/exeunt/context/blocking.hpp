@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls that block a thread, given up by the caller when its context ends.
+
+#pragma once
+
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <exeunt/base/ref_counted.hpp>
+#include <exeunt/base/result.hpp>
+#include <exeunt/context/completion.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/blocking.hpp>
+
+namespace exeunt {
+
+namespace detail {
+
+template <typename F>
+class blocking_call final : public completion {
+ public:
+  using outcome = flat_result_t<std::invoke_result_t<F&>>;
+
+  template <typename G>
+  explicit blocking_call(G&& f) : f_{std::in_place, std::forward<G>(f)} {}
+
+  void run() noexcept {
+    outcome_.emplace(call_as_result(*f_));
+    f_.reset();
+    complete();
+  }
+
+  outcome take() {
+    outcome taken = std::move(*outcome_);
+    outcome_.reset();
+    if (!taken && taken.error().exception() != nullptr) taken.error().rethrow();
+    return taken;
+  }
+
+ private:
+  ~blocking_call() override {
+    if (outcome_ && !*outcome_ && outcome_->error().exception() != nullptr) {
+      report_panic(outcome_->error());
+    }
+  }
+
+  std::optional<F> f_;
+  std::optional<outcome> outcome_;  // Written before complete(), read after it.
+};
+
+}  // namespace detail
+
+/// As blocking(f), but the caller stops waiting when `ctx` ends. The call itself cannot be stopped:
+/// it runs to its end on its thread, with its own copy of `f`, and what it returns is dropped. So
+/// `f` must hold by value whatever it uses.
+///
+/// Returns: what f returns, as a result<> or flattened if it is one; or why `ctx` ended.
+/// Throws:  what f throws. If the caller is gone by then, it is reported.
+/// Blocks:  until f is done or `ctx` ends. Also from a plain thread f runs on the side pool.
+template <typename F>
+  requires std::is_invocable_v<std::decay_t<F>&>
+[[nodiscard]] detail::flat_result_t<std::invoke_result_t<std::decay_t<F>&>> blocking(
+    const context& ctx, F&& f) {
+  using call = detail::blocking_call<std::decay_t<F>>;
+  if (std::optional<error> ended = ctx.err()) return fail(std::move(*ended));
+  const auto state = detail::ref_ptr<call>::adopt(new call{std::forward<F>(f)});
+  detail::post_blocking([state] { state->run(); });
+  if (state->wait(detail::wait_reason::blocking, detail::node_of(ctx))) return state->take();
+  return fail(*ctx.err());
+}
+
+}  // namespace exeunt

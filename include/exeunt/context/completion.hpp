@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// detail: a call that runs elsewhere, its outcome, and the one event "it has ended".
+
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <exeunt/base/error.hpp>
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/intrusive_list.hpp>
+#include <exeunt/base/ref_counted.hpp>
+#include <exeunt/base/result.hpp>
+#include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sched/boundary.hpp>
+#include <exeunt/sched/wait.hpp>
+
+namespace exeunt::detail {
+
+class cancel_node;
+
+/// Happens once; whoever waits for it shares ownership with whoever completes it.
+///
+/// Threads:  all members, concurrently.
+/// Ordering: what came before complete() is visible to whoever saw it.
+class EXEUNT_API completion : public ref_counted {
+ public:
+  completion() noexcept = default;
+
+  /// Wakes: everybody who waits.
+  /// Asserts: called once.
+  void complete() noexcept;
+
+  /// Blocks:  until completion, or until `until` (null: never) is cancelled.
+  /// Returns: whether it is complete.
+  [[nodiscard]] bool wait(wait_reason why, cancel_node* until = nullptr) noexcept;
+
+  [[nodiscard]] bool done() noexcept;
+
+  void release() const noexcept {
+    if (drop()) delete this;
+  }
+
+ protected:
+  virtual ~completion();
+
+ private:
+  spin_lock lock_;
+  bool done_ = false;
+  intrusive_list<waiter> waiters_;
+};
+
+template <typename T>
+struct flat_result {
+  using type = result<T>;
+  using value = T;
+};
+template <typename T>
+struct flat_result<result<T>> {
+  using type = result<T>;
+  using value = T;
+};
+
+/// What a call gives as a result: T and result<T> both give result<T>.
+template <typename T>
+using flat_result_t = typename flat_result<T>::type;
+template <typename T>
+using flat_value_t = typename flat_result<T>::value;
+
+/// Calls `f(args…)`, and gives what it returns, or the exception that left it as an error with
+/// its type and stack.
+template <typename F, typename... Args>
+flat_result_t<std::invoke_result_t<F, Args...>> call_as_result(F&& f, Args&&... args) {
+  using returned = std::invoke_result_t<F, Args...>;
+  using outcome = flat_result_t<returned>;
+  std::optional<outcome> value;
+  std::optional<error> thrown = call_caught([&] {
+    if constexpr (std::is_void_v<returned>) {
+      std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+      value.emplace();
+    } else {
+      value.emplace(std::invoke(std::forward<F>(f), std::forward<Args>(args)...));
+    }
+  });
+  if (thrown) return fail(std::move(*thrown));
+  return std::move(*value);
+}
+
+/// What is to be done with a failure that nobody asked for: exceptions go to the panic handler,
+/// others are logged. `whose` names what failed.
+EXEUNT_API void report_unread(const error& failure, const char* whose) noexcept;
+
+}  // namespace exeunt::detail

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <exeunt/context/after_func.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+
+#include <exeunt/sched/go.hpp>
+
+#include "support/on_workers.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+
+class after_func_test : public exeunt::test::on_workers {};
+
+// CX-25.
+TEST_P(after_func_test, runs_after_a_cancel_and_not_before) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    std::atomic<bool> ran{false};
+    after_func_handle handle = after_func(ctx, [&ran, c = ctx] {
+      EXPECT_TRUE(c.err().has_value());
+      ran = true;
+    });
+    for (int i = 0; i < 100; ++i) yield();
+    EXPECT_FALSE(ran);
+    cancel();
+    while (!ran) yield();
+    EXPECT_FALSE(handle.stop());
+  });
+}
+
+TEST_P(after_func_test, runs_after_a_timeout) {
+  run([] {
+    auto [ctx, cancel] = with_timeout(context::background(), 1ms);
+    std::atomic<bool> ran{false};
+    after_func_handle handle = after_func(ctx, [&ran] { ran = true; });
+    while (!ran) yield();
+    EXPECT_EQ(*ctx.err(), error{errc::deadline_exceeded});
+    EXPECT_FALSE(handle.stop());
+  });
+}
+
+TEST_P(after_func_test, runs_at_once_on_an_ended_context) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    cancel();
+    std::atomic<bool> ran{false};
+    after_func_handle handle = after_func(ctx, [&ran] { ran = true; });
+    EXPECT_FALSE(handle.stop());
+    while (!ran) yield();
+  });
+}
+
+// CX-26, and CX-12's part.
+TEST_P(after_func_test, does_not_run_after_a_stop) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    const auto held = std::make_shared<std::atomic<int>>(0);
+    after_func_handle handle = after_func(ctx, [held] { ++*held; });
+    EXPECT_EQ(held.use_count(), 2);
+    EXPECT_TRUE(handle.stop());
+    EXPECT_EQ(held.use_count(), 1);  // The function was freed.
+    EXPECT_FALSE(handle.stop());
+    cancel();
+    for (int i = 0; i < 100; ++i) yield();
+    EXPECT_EQ(*held, 0);
+  });
+}
+
+TEST_P(after_func_test, runs_though_the_handle_was_dropped) {
+  run([] {
+    std::atomic<bool> ran{false};
+    {
+      auto [ctx, cancel] = with_cancel(context::background());
+      after_func(ctx, [&ran] { ran = true; });
+    }
+    while (!ran) yield();
+  });
+}
+
+TEST_P(after_func_test, registrations_are_independent) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    std::atomic<int> ran{0};
+    after_func(ctx, [&ran] { ran += 1; });
+    after_func_handle second = after_func(ctx, [&ran] { ran += 10; });
+    after_func(ctx, [&ran] { ran += 100; });
+    EXPECT_TRUE(second.stop());
+    cancel();
+    while (ran != 101) yield();
+  });
+}
+
+TEST(after_func, never_runs_for_a_context_that_never_ends) {
+  after_func_handle handle = after_func(context::background(), [] { ADD_FAILURE(); });
+  EXPECT_TRUE(handle.stop());
+  EXPECT_FALSE(handle.stop());
+}
+
+// The answer of stop() and the run exclude each other, exactly one of them happens.
+TEST_P(after_func_test, stop_says_the_truth) {
+  run([] {
+    for (int round = 0; round < 500; ++round) {
+      auto [ctx, cancel] = with_cancel(context::background());
+      std::atomic<int> ran{0};
+      std::atomic<int> canceled{0};
+      after_func_handle handle = after_func(ctx, [&ran] { ++ran; });
+      go([&end = cancel, &canceled] {
+        end();
+        ++canceled;
+      });
+      if (round % 3 == 0) yield();
+      const bool prevented = handle.stop();
+      while (canceled == 0) yield();
+      if (prevented) {
+        for (int i = 0; i < 10; ++i) yield();
+        EXPECT_EQ(ran, 0);
+      } else {
+        while (ran == 0) yield();
+        EXPECT_EQ(ran, 1);
+      }
+    }
+  });
+}
+
+EXEUNT_ON_WORKERS(after_func_test);
+
+}  // namespace
+}  // namespace exeunt

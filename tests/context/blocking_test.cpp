@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <exeunt/context/blocking.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <semaphore>
+#include <stdexcept>
+
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "support/on_workers.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+
+class context_blocking_test : public exeunt::test::on_workers {};
+
+TEST_P(context_blocking_test, gives_what_the_call_returns) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    const result<int> number = blocking(ctx, [] { return 42; });
+    ASSERT_TRUE(number.has_value());
+    EXPECT_EQ(*number, 42);
+    EXPECT_TRUE(blocking(ctx, [] {}).has_value());
+    const result<std::string> flat = blocking(ctx, []() -> result<std::string> { return "x"; });
+    EXPECT_EQ(flat.value(), "x");
+    const result<> failed = blocking(ctx, []() -> result<> { return fail(errc::closed); });
+    EXPECT_TRUE(failed.error().is(errc::closed));
+    EXPECT_EQ(*blocking(context::background(), [] { return 1; }), 1);
+    EXPECT_EQ(**blocking(ctx, [p = std::make_unique<int>(3)]() mutable { return std::move(p); }),
+              3);
+  });
+}
+
+TEST_P(context_blocking_test, throws_what_the_call_throws) {
+  run([] {
+    EXPECT_THROW(static_cast<void>(blocking(context::background(),
+                                            []() -> int { throw std::out_of_range{"no"}; })),
+                 std::out_of_range);
+  });
+}
+
+TEST_P(context_blocking_test, is_not_begun_on_an_ended_context) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    cancel();
+    const result<> outcome = blocking(ctx, [] { ADD_FAILURE(); });
+    EXPECT_TRUE(outcome.error().is(errc::canceled));
+  });
+}
+
+// The caller goes; the call ends later, on its own copies.
+TEST_P(context_blocking_test, caller_leaves_when_its_context_ends) {
+  run([] {
+    struct shared {
+      std::binary_semaphore begun{0};
+      std::binary_semaphore go_on{0};
+      std::binary_semaphore ended{0};
+    };
+    const auto state = std::make_shared<shared>();
+    auto [ctx, cancel] = with_cancel(context::background());
+    std::atomic<bool> left{false};
+    go([c = ctx, state, &left] {
+      const result<int> outcome = blocking(c, [state] {
+        state->begun.release();
+        state->go_on.acquire();
+        state->ended.release();
+        return 1;
+      });
+      EXPECT_TRUE(outcome.error().is(errc::canceled));
+      left = true;
+    });
+    while (!state->begun.try_acquire()) yield();
+    cancel();
+    while (!left) yield();
+    state->go_on.release();
+    while (!state->ended.try_acquire()) yield();
+  });
+}
+
+TEST_P(context_blocking_test, ends_at_a_deadline) {
+  run([] {
+    const auto go_on = std::make_shared<std::binary_semaphore>(0);
+    const result<> outcome =
+        blocking(with_timeout(context::background(), 1ms), [go_on] { go_on->acquire(); });
+    EXPECT_TRUE(outcome.error().is(errc::deadline_exceeded));
+    go_on->release();
+  });
+}
+
+TEST(context_blocking, plain_thread_leaves_too) {
+  const auto go_on = std::make_shared<std::binary_semaphore>(0);
+  const result<> outcome =
+      blocking(with_timeout(context::background(), 1ms), [go_on] { go_on->acquire(); });
+  EXPECT_TRUE(outcome.error().is(errc::deadline_exceeded));
+  go_on->release();
+  EXPECT_EQ(*blocking(context::background(), [] { return 2; }), 2);
+}
+
+TEST_P(context_blocking_test, many_at_once) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    std::atomic<int> sum{0};
+    std::atomic<int> ended{0};
+    for (int i = 1; i <= 100; ++i) {
+      go([c = ctx, i, &sum, &ended] {
+        if (const result<int> value = blocking(c, [i] { return i; })) sum += *value;
+        ++ended;
+      });
+    }
+    while (ended < 100) yield();
+    EXPECT_EQ(sum, 5050);
+  });
+}
+
+EXEUNT_ON_WORKERS(context_blocking_test);
+
+}  // namespace
+}  // namespace exeunt

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <exeunt/sync/mutex.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+#include "support/on_workers.hpp"
+#include "support/until_parked.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+using detail::wait_reason;
+
+// SY-29, for the mutex: a copy of a used lock is no lock, so there is none.
+static_assert(!std::is_copy_constructible_v<mutex> && !std::is_move_constructible_v<mutex>);
+static_assert(sizeof(mutex) <= 16);
+// A global one needs no initialisation at run time, hence has no order to get wrong.
+constinit mutex global_mutex;
+
+class mutex_test : public test::on_workers {};
+
+// SY-01, first half.
+TEST_P(mutex_test, try_lock_says_whether_it_was_free) {
+  run([] {
+    mutex m;
+    EXPECT_TRUE(m.try_lock());
+    EXPECT_FALSE(m.try_lock());
+    m.unlock();
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
+// SY-01, second half; the counter is plain, so a missing edge is a race under ThreadSanitizer.
+TEST_P(mutex_test, ten_fibers_lock_and_unlock) {
+  run([] {
+    mutex m;
+    int counter = 0;
+    std::atomic<int> expected = 0;
+    wait_group fibers;
+    for (int f = 0; f < 10; ++f) {
+      fibers.go([&] {
+        for (int i = 0; i < 1000; ++i) {
+          if (i % 3 == 0) {
+            if (!m.try_lock()) continue;
+          } else {
+            m.lock();
+          }
+          ++counter;
+          ++expected;
+          m.unlock();
+        }
+      });
+    }
+    fibers.wait();
+    EXPECT_EQ(counter, expected.load());
+    EXPECT_GE(counter, 10 * 666);
+  });
+}
+
+TEST_P(mutex_test, excludes_fibers_that_yield_inside_and_threads) {
+  run([] {
+    mutex m;
+    int inside = 0;
+    int entered = 0;
+    const auto enter = [&](bool may_yield) {
+      const std::lock_guard guard{m};
+      EXPECT_EQ(++inside, 1);
+      ++entered;
+      if (may_yield) yield();
+      EXPECT_EQ(--inside, 0);
+    };
+    wait_group fibers;
+    for (int f = 0; f < 4; ++f) {
+      fibers.go([&] {
+        for (int i = 0; i < 300; ++i) enter(i % 8 == 0);
+      });
+    }
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 2; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 300; ++i) enter(false);
+      });
+    }
+    fibers.wait();
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(entered, 6 * 300);
+  });
+}
+
+// SY-06: the lock belongs to nobody.
+TEST_P(mutex_test, another_fiber_may_unlock) {
+  run([] {
+    mutex m;
+    int data = 0;
+    m.lock();
+    go([&] {
+      data = 42;
+      m.unlock();
+    });
+    m.lock();
+    EXPECT_EQ(data, 42);
+    m.unlock();
+  });
+}
+
+TEST_P(mutex_test, a_thread_may_unlock_what_a_fiber_locked_and_wake_it) {
+  run([] {
+    mutex m;
+    int data = 0;
+    m.lock();
+    std::thread thread{[&] {
+      data = 42;
+      m.unlock();
+    }};
+    m.lock();
+    EXPECT_EQ(data, 42);
+    m.unlock();
+    thread.join();
+  });
+}
+
+TEST(mutex_on_threads, needs_no_fiber_at_all) {
+  int counter = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 5000; ++i) {
+        const std::lock_guard guard{global_mutex};
+        ++counter;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(counter, 4 * 5000);
+}
+
+TEST_P(mutex_test, works_with_the_standard_guards) {
+  run([] {
+    mutex a, b;
+    {
+      const std::scoped_lock both{a, b};
+      EXPECT_FALSE(a.try_lock());
+      EXPECT_FALSE(b.try_lock());
+    }
+    std::unique_lock later{a, std::defer_lock};
+    EXPECT_TRUE(later.try_lock_for(1s));
+    EXPECT_TRUE(later.owns_lock());
+    later.unlock();
+    EXPECT_TRUE(later.try_lock_until(clock::now() + 1s));
+  });
+}
+
+TEST_P(mutex_test, try_lock_for_gives_up_and_leaves_the_queue_sound) {
+  run([] {
+    mutex m;
+    m.lock();
+    EXPECT_FALSE(m.try_lock_for(0s));
+    EXPECT_FALSE(m.try_lock_for(-1s));
+    EXPECT_FALSE(m.try_lock_for(1ms));
+    EXPECT_FALSE(m.try_lock_until(clock::now()));
+    m.unlock();
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_P(mutex_test, try_lock_for_gets_what_is_unlocked_in_time) {
+  run([] {
+    mutex m;
+    m.lock();
+    wait_group waiting;
+    waiting.go([&] {
+      EXPECT_TRUE(m.try_lock_for(1h));
+      m.unlock();
+    });
+    test::until_parked(1, wait_reason::mutex);
+    m.unlock();
+    waiting.wait();
+  });
+}
+
+TEST_P(mutex_test, lock_with_an_ended_context_fails_though_it_is_free) {
+  run([] {
+    mutex m;
+    auto [ctx, cancel] = with_cancel(context::background());
+    EXPECT_TRUE(m.lock(ctx));
+    m.unlock();
+    cancel();
+    const result<> locked = m.lock(ctx);
+    ASSERT_FALSE(locked);
+    EXPECT_TRUE(locked.error().is(errc::canceled));
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_P(mutex_test, a_deadline_of_the_context_ends_the_wait) {
+  run([] {
+    mutex m;
+    m.lock();
+    const result<> locked = m.lock(with_timeout(context::background(), 1ms));
+    ASSERT_FALSE(locked);
+    EXPECT_TRUE(locked.error().is(errc::deadline_exceeded));
+    m.unlock();
+  });
+}
+
+// One that gives up, in front, in the middle or at the end, is in nobody's way.
+TEST_P(mutex_test, a_cancelled_wait_leaves_the_queue_sound) {
+  run([] {
+    for (int canceled = 0; canceled < 3; ++canceled) {
+      mutex m;
+      auto [ctx, cancel] = with_cancel(context::background());
+      int locked = 0;
+      wait_group others;
+      wait_group loser;
+      m.lock();
+      for (int place = 0; place < 3; ++place) {
+        if (place == canceled) {
+          loser.go([&, &end = ctx] {
+            const result<> got = m.lock(end);
+            ASSERT_FALSE(got);
+            EXPECT_TRUE(got.error().is(errc::canceled));
+          });
+        } else {
+          others.go([&] {
+            m.lock();
+            ++locked;
+            m.unlock();
+          });
+        }
+        test::until_parked(static_cast<std::size_t>(place) + 1, wait_reason::mutex);
+      }
+      cancel();
+      loser.wait();
+      EXPECT_FALSE(m.try_lock());
+      m.unlock();
+      others.wait();
+      EXPECT_EQ(locked, 2);
+      EXPECT_TRUE(m.try_lock());
+      m.unlock();
+    }
+  });
+}
+
+// The cancel and the unlock race: whoever wins, nobody holds the lock without knowing it.
+TEST_P(mutex_test, cancel_against_unlock_loses_no_lock) {
+  run([] {
+    mutex m;
+    int won = 0, lost = 0;
+    for (int round = 0; round < 500; ++round) {
+      auto [ctx, cancel] = with_cancel(context::background());
+      m.lock();
+      wait_group racing;
+      racing.go([&, &end = ctx] {
+        if (m.lock(end)) {
+          ++won;
+          m.unlock();
+        } else {
+          ++lost;
+        }
+      });
+      if (round % 2 == 0) yield();
+      racing.go([&, &stop = cancel] { stop(); });
+      m.unlock();
+      racing.wait();
+      ASSERT_TRUE(m.try_lock());
+      m.unlock();
+    }
+    EXPECT_EQ(won + lost, 500);
+  });
+}
+
+// Starvation mode: a fiber that unlocks only to lock again cannot keep a modest one out. On one
+// worker nothing but the hand-over can help: whenever the modest one runs, the lock is held.
+TEST_P(mutex_test, a_modest_fiber_gets_the_lock_from_greedy_ones) {
+  run([] {
+    mutex m;
+    std::atomic<bool> done = false;
+    wait_group fibers;
+    for (int greedy = 0; greedy < 2; ++greedy) {
+      fibers.go([&] {
+        while (!done) {
+          const std::lock_guard guard{m};
+          yield();
+        }
+      });
+    }
+    fibers.go([&] {
+      for (int i = 0; i < 10; ++i) {
+        {
+          const std::lock_guard guard{m};
+        }
+        yield();
+      }
+      done = true;
+    });
+    fibers.wait();
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
+// The hand-over itself: when the first in the queue has waited for more than 1 ms and lost once,
+// unlock passes the lock on, and those queued are served in their order.
+TEST_P(mutex_test, starved_waiters_are_served_in_order) {
+  run([] {
+    mutex m;
+    std::vector<int> order;
+    wait_group waiting;
+    m.lock();
+    for (int i = 0; i < 8; ++i) {
+      waiting.go([&, i] {
+        m.lock();
+        order.push_back(i);
+        m.unlock();
+      });
+      test::until_parked(static_cast<std::size_t>(i) + 1, wait_reason::mutex);
+    }
+    const auto until = clock::now() + 2ms;
+    while (clock::now() < until) yield();
+    // The first is woken, and loses against us: from then on it is handed over.
+    m.unlock();
+    while (!m.try_lock()) {
+      if (!order.empty()) break;
+    }
+    if (order.empty()) {
+      test::until_parked(8, wait_reason::mutex);
+      EXPECT_FALSE(m.try_lock()) << "a lock that starves somebody must not be taken";
+      m.unlock();
+    } else {
+      while (order.size() < 8) yield();
+    }
+    waiting.wait();
+    ASSERT_EQ(order.size(), 8U);
+    for (int i = 0; i < 8; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+  });
+}
+
+TEST(mutex_death, unlock_of_an_unlocked_mutex_is_fatal) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  mutex m;
+  EXPECT_DEATH(m.unlock(), "unlock of unlocked mutex");
+}
+
+TEST(mutex_death, unlock_twice_is_fatal) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto twice = [] {
+    mutex m;
+    m.lock();
+    m.unlock();
+    m.unlock();
+  };
+  EXPECT_DEATH(twice(), "unlock of unlocked mutex");
+}
+
+EXEUNT_ON_WORKERS(mutex_test);
+
+}  // namespace
+}  // namespace exeunt
