@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// spawn(): a fiber with an owner, who gets what it returns.
+
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <exeunt/base/error.hpp>
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/ref_counted.hpp>
+#include <exeunt/base/result.hpp>
+#include <exeunt/context/completion.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
+
+namespace exeunt {
+
+namespace detail {
+
+/// What a spawned fiber and its handle share.
+class EXEUNT_API spawned_base : public completion {
+ public:
+  /// Gives the fiber a context of its own. Before it starts.
+  void adopt_context(const context& parent);
+  /// Ends that context, if there is one.
+  void cancel() noexcept;
+  /// The fiber's side, at its end: after this, the outcome is the handle's.
+  void end() noexcept;
+
+  [[nodiscard]] const context& ctx() const noexcept { return ctx_; }
+
+ protected:
+  spawned_base() noexcept = default;
+  ~spawned_base() override;
+
+  /// Reports a failure unless it is a mere cancellation.
+  static void report(const error& failure) noexcept;
+
+ private:
+  ref_ptr<cancel_node> node_;
+  context ctx_ = context::background();
+};
+
+template <typename T>
+class spawned final : public spawned_base {
+ public:
+  void set(result<T>&& outcome) { outcome_.emplace(std::move(outcome)); }
+
+  result<T> take() {
+    result<T> taken = std::move(*outcome_);
+    outcome_.reset();
+    return taken;
+  }
+
+  void report_unread() noexcept {
+    if (outcome_ && !*outcome_) report(outcome_->error());
+    outcome_.reset();
+  }
+
+ private:
+  ~spawned() override { report_unread(); }
+
+  std::optional<result<T>> outcome_;  // The fiber's until end(), then the handle's.
+};
+
+[[noreturn]] EXEUNT_API void throw_no_fiber();
+
+template <typename F, typename... Args>
+concept takes_context = std::is_invocable_v<std::decay_t<F>, context, std::decay_t<Args>...>;
+
+template <typename F, typename... Args>
+concept spawnable =
+    fiber_body<F> && !std::is_same_v<std::remove_cvref_t<F>, context> &&
+    (takes_context<F, Args...> || std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>);
+
+template <typename F, typename... Args>
+struct spawn_returns {};  // Nothing, for overloads that are only looked at.
+template <typename F, typename... Args>
+  requires(!takes_context<F, Args...> &&
+           std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+struct spawn_returns<F, Args...> {
+  using type = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+};
+template <typename F, typename... Args>
+  requires takes_context<F, Args...>
+struct spawn_returns<F, Args...> {
+  using type = std::invoke_result_t<std::decay_t<F>, context, std::decay_t<Args>...>;
+};
+
+}  // namespace detail
+
+/// The owner of a spawned fiber: joins it at scope end, if nobody did before.
+///
+/// Threads: one owner at a time; join() and the destructor from any fiber or thread but itself.
+template <typename T>
+class [[nodiscard]] fiber {
+ public:
+  /// Owns none.
+  fiber() noexcept = default;
+  explicit fiber(detail::ref_ptr<detail::spawned<T>> state) noexcept : state_{std::move(state)} {}
+  fiber(fiber&&) noexcept = default;
+  /// First does with the fiber it owned as the destructor would.
+  fiber& operator=(fiber&& other) noexcept {
+    if (this != &other) {
+      end();
+      state_ = std::move(other.state_);
+    }
+    return *this;
+  }
+  /// Ends the fiber's own context, if it has one, waits for the fiber, and reports a failure: but
+  /// not a mere errc::canceled.
+  /// Blocks: until the fiber ends; for one without a context of its own, that may last.
+  ~fiber() { end(); }
+
+  /// Whether there is a fiber to join.
+  [[nodiscard]] bool joinable() const noexcept { return static_cast<bool>(state_); }
+
+  /// Waits for the fiber.
+  ///
+  /// Returns:  what it returned; or the exception that left it, with type and stack.
+  /// Blocks:   until its end. Does not end its context: see cancel().
+  /// Throws:   panic_error if there is none to join.
+  /// Ordering: all it did is visible.
+  [[nodiscard]] result<T> join() {
+    if (!state_) detail::throw_no_fiber();
+    static_cast<void>(state_->wait(detail::wait_reason::join));
+    return std::exchange(state_, nullptr)->take();
+  }
+
+  /// As join(), and stops waiting when `ctx` ends: joinable() stays true then, and the result is
+  /// why `ctx` ended.
+  [[nodiscard]] result<T> join(const context& ctx) {
+    if (!state_) detail::throw_no_fiber();
+    if (!state_->wait(detail::wait_reason::join, detail::node_of(ctx))) return fail(*ctx.err());
+    return std::exchange(state_, nullptr)->take();
+  }
+
+  /// Ends the fiber's own context; does nothing if it has none. Waits for nobody.
+  void cancel() noexcept {
+    if (state_) state_->cancel();
+  }
+
+  /// Lets the fiber go on alone. A failure of it will be reported, as by the destructor.
+  void detach() noexcept { state_ = nullptr; }
+
+ private:
+  void end() noexcept {
+    if (!state_) return;
+    state_->cancel();
+    static_cast<void>(state_->wait(detail::wait_reason::join));
+    state_->report_unread();
+    state_ = nullptr;
+  }
+
+  detail::ref_ptr<detail::spawned<T>> state_;
+};
+
+namespace detail {
+
+template <typename F, typename... Args>
+using spawned_fiber = fiber<flat_value_t<typename spawn_returns<F, Args...>::type>>;
+
+template <typename F, typename... Args>
+spawned_fiber<F, Args...> spawn_below(const fiber_options& options, const context& parent, F&& f,
+                                      Args&&... args) {
+  using state = spawned<flat_value_t<typename spawn_returns<F, Args...>::type>>;
+  using function = std::decay_t<F>;
+  using arguments = std::tuple<std::decay_t<Args>...>;
+  const auto shared = ref_ptr<state>::adopt(new state);
+  if constexpr (takes_context<F, Args...>) shared->adopt_context(parent);
+  start_fiber(options, [shared, f = std::optional<function>{std::in_place, std::forward<F>(f)},
+                        bound = std::optional<arguments>{std::in_place,
+                                                         std::forward<Args>(args)...}]() mutable {
+    shared->set(std::apply(
+        [&](auto&... arg) {
+          if constexpr (takes_context<F, Args...>) {
+            return call_as_result(std::move(*f), context{shared->ctx()}, std::move(arg)...);
+          } else {
+            return call_as_result(std::move(*f), std::move(arg)...);
+          }
+        },
+        *bound));
+    // What they hold is gone when join() returns.
+    f.reset();
+    bound.reset();
+    shared->end();
+  });
+  return spawned_fiber<F, Args...>{shared};
+}
+
+}  // namespace detail
+
+/// Starts `f(args…)`, with decayed copies, in a fiber that the returned handle owns.
+///
+/// If f takes a context first, it gets one of its own, which the handle's destructor ends before
+/// it joins, and which ends with the fiber. If f returns a result<T>, so does join().
+///
+/// Throws:   std::bad_alloc, and what copying the arguments throws.
+/// Threads:  any, as go().
+/// Ordering: what happened before is visible to f; what f did to whoever joined.
+template <typename F>
+  requires detail::spawnable<F>
+detail::spawned_fiber<F> spawn(F&& f,
+                               std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, context::background(), std::forward<F>(f));
+}
+template <typename F, typename A>
+  requires detail::spawnable<F, A>
+detail::spawned_fiber<F, A> spawn(F&& f, A&& a,
+                                  std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, context::background(), std::forward<F>(f),
+                             std::forward<A>(a));
+}
+template <typename F, typename A, typename B>
+  requires detail::spawnable<F, A, B>
+detail::spawned_fiber<F, A, B> spawn(F&& f, A&& a, B&& b,
+                                     std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, context::background(), std::forward<F>(f),
+                             std::forward<A>(a), std::forward<B>(b));
+}
+
+/// The same for an f that takes a context: its own is below `ctx`.
+template <typename F>
+  requires detail::takes_context<F>
+detail::spawned_fiber<F> spawn(const context& ctx, F&& f,
+                               std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, ctx, std::forward<F>(f));
+}
+template <typename F, typename A>
+  requires detail::takes_context<F, A>
+detail::spawned_fiber<F, A> spawn(const context& ctx, F&& f, A&& a,
+                                  std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, ctx, std::forward<F>(f), std::forward<A>(a));
+}
+template <typename F, typename A, typename B>
+  requires detail::takes_context<F, A, B>
+detail::spawned_fiber<F, A, B> spawn(const context& ctx, F&& f, A&& a, B&& b,
+                                     std::source_location where = std::source_location::current()) {
+  return detail::spawn_below({.started_at = where}, ctx, std::forward<F>(f), std::forward<A>(a),
+                             std::forward<B>(b));
+}
+
+/// With a name or a stack size.
+template <typename F, typename... Args>
+  requires detail::spawnable<F, Args...>
+detail::spawned_fiber<F, Args...> spawn(const fiber_options& options, F&& f, Args&&... args) {
+  return detail::spawn_below(options, context::background(), std::forward<F>(f),
+                             std::forward<Args>(args)...);
+}
+template <typename F, typename... Args>
+  requires detail::takes_context<F, Args...>
+detail::spawned_fiber<F, Args...> spawn(const fiber_options& options, const context& ctx, F&& f,
+                                        Args&&... args) {
+  return detail::spawn_below(options, ctx, std::forward<F>(f), std::forward<Args>(args)...);
+}
+
+/// The context would end in the same statement.
+template <typename CancelFunc, typename... Args>
+void spawn(cancelable_context<CancelFunc>&& ctx, Args&&... args) = delete;
+template <typename CancelFunc, typename... Args>
+void spawn(const fiber_options& options, cancelable_context<CancelFunc>&& ctx,
+           Args&&... args) = delete;
+
+}  // namespace exeunt

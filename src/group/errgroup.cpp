@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an errgroup keeps: its tasks, its failures, and who waits.
+//
+// A task *enters* when it gets one of the limit's slots, before its fiber starts, and *leaves* as
+// the last thing that its fiber does with the group.
+//
+// Invariants, whenever lock_ is free:
+//   I1  active_ counts the tasks between enter() and leave(); 0 <= limit_ => active_ <= limit_.
+//   I2  slots_ not empty  =>  active_ == limit_: a leaving task hands its slot over.
+//   I3  waiters_ not empty  =>  active_ > 0.
+//   I4  canceled_ is set before the context is ended, so that a task which sees that end finds it.
+//   I5  A task's failure is recorded, and the context ended for it, before the task leaves.
+// Locks: lock_ is a source's. Nothing is called under it; failures and names are allocated outside.
+// Wake-ups: leave() fires after unlocking. From then on the group may be gone.
+// Tests: tests/group/errgroup_test.cpp (I1-I5), errgroup_stress_test.cpp.
+
+#include <exeunt/group/errgroup.hpp>
+
+#include <algorithm>
+
+#include <exeunt/base/assert.hpp>
+
+namespace exeunt {
+
+using detail::cancel_node;
+using detail::errgroup_task;
+using detail::node_of;
+using detail::spin_guard;
+using detail::waiter;
+
+namespace {
+
+// Joins in pairs of equal size: with many failures, one by one would copy the list each time.
+error join_all(const std::vector<error>& failures, std::size_t first, std::size_t last) {
+  if (last - first == 1) return failures[first];
+  const std::size_t middle = first + (last - first) / 2;
+  return join(join_all(failures, first, middle), join_all(failures, middle, last));
+}
+
+}  // namespace
+
+errgroup::errgroup()
+    : errgroup{context::background(), errgroup_options{.cancel_on = cancel_on::nothing}} {}
+
+errgroup::errgroup(const context& parent, errgroup_options options)
+    : cancel_on_{options.cancel_on},
+      limit_{options.limit},
+      node_{cancel_node::make(node_of(parent))},
+      ctx_{detail::make_context(parent, node_, "errgroup")} {}
+
+errgroup::~errgroup() {
+  cancel();
+  static_cast<void>(wait_all(true));
+  auto unread = failures_.begin();
+  std::advance(unread, static_cast<std::ptrdiff_t>(read_));
+  for (; unread != failures_.end(); ++unread) {
+    detail::report_unread(*unread, "a task of an errgroup");
+  }
+}
+
+bool errgroup::full() const noexcept {
+  return limit_ >= 0 && active_ >= static_cast<std::size_t>(limit_);
+}
+
+void errgroup::enter() {
+  const char* misuse = nullptr;
+  {
+    spin_guard guard{lock_};
+    if (finished_) {
+      misuse = "errgroup: go() after wait() has returned";
+    } else if (limit_ == 0) {
+      misuse = "errgroup: go() with a limit of 0";
+    } else if (!full() && slots_.empty()) {
+      ++active_;
+      return;
+    } else {
+      waiter self;
+      slots_.push_back(self);
+      // Woken by: leave(), which hands its slot over.
+      detail::park(guard.release(), detail::wait_reason::errgroup, this);
+      return;
+    }
+  }
+  throw panic_error{misuse};
+}
+
+bool errgroup::try_enter() {
+  {
+    const spin_guard guard{lock_};
+    if (!finished_) {
+      if (full() || !slots_.empty()) return false;
+      ++active_;
+      return true;
+    }
+  }
+  throw panic_error{"errgroup: try_go() after wait() has returned"};
+}
+
+void errgroup::leave(errgroup_task* task) noexcept {
+  detail::race_release(this);
+  detail::wakeup next;
+  detail::intrusive_list<waiter> released;
+  {
+    const spin_guard guard{lock_};
+    if (task != nullptr) tasks_.remove(*task);
+    EXEUNT_ASSERT(active_ > 0);
+    if (detail::claim_first(slots_, next) == nullptr) {
+      --active_;
+      if (active_ == 0) released.append(waiters_);
+    }
+  }
+  next.fire();
+  for (;;) {
+    detail::wakeup due;
+    if (detail::claim_first(released, due) == nullptr) return;
+    due.fire();
+  }
+}
+
+void errgroup::run(const std::source_location& where,
+                   function_ref<result<>(const context&)> body) noexcept {
+  errgroup_task task;
+  task.started_at = where;
+  const std::string_view name = this_fiber::name();
+  name.copy(task.name, std::min(name.size(), sizeof task.name - 1));
+  {
+    const spin_guard guard{lock_};
+    tasks_.push_back(task);
+  }
+  record(body(ctx_));
+  leave(&task);
+}
+
+void errgroup::record(const result<>& ended) noexcept {
+  bool end_all = cancel_on_ == cancel_on::first_exit;
+  error why = errc::canceled;
+  if (!ended) {
+    std::list<error> one{ended.error()};
+    const spin_guard guard{lock_};
+    bool counts = true;
+    if (canceled_) {
+      counts = !one.front().only(errc::canceled);
+    } else if (node_->canceled() && one.front().only(node_->reason().code())) {
+      counts = !parent_ended_;
+      parent_ended_ = true;
+      // Only a cause knows which signal it was.
+      if (node_->cause().signal()) one.front() = node_->cause();
+    }
+    if (counts) {
+      why = one.front();
+      failures_.splice(failures_.end(), one);
+      end_all = cancel_on_ != cancel_on::nothing;
+    }
+  }
+  if (!end_all) return;
+  {
+    const spin_guard guard{lock_};
+    if (canceled_ || node_->canceled()) return;
+    canceled_ = true;
+  }
+  node_->cancel(errc::canceled, why);
+}
+
+void errgroup::set_limit(int limit) {
+  {
+    const spin_guard guard{lock_};
+    if (active_ == 0) {
+      limit_ = limit;
+      return;
+    }
+  }
+  throw panic_error{"errgroup: set_limit() while tasks run"};
+}
+
+std::size_t errgroup::wait_all(bool for_good) noexcept {
+  std::size_t recorded = 0;
+  for (;;) {
+    spin_guard guard{lock_};
+    if (active_ == 0) {
+      finished_ = for_good;
+      recorded = failures_.size();
+      break;
+    }
+    waiter self;
+    waiters_.push_back(self);
+    // Woken by: the last task's leave().
+    detail::park(guard.release(), detail::wait_reason::errgroup, this);
+  }
+  detail::race_acquire(this);
+  return recorded;
+}
+
+void errgroup::cancel() noexcept {
+  {
+    const spin_guard guard{lock_};
+    if (canceled_ || node_->canceled()) return;
+    canceled_ = true;
+  }
+  node_->cancel(errc::canceled, errc::canceled);
+}
+
+result<> errgroup::wait() {
+  const bool for_good = cancel_on_ != cancel_on::nothing;
+  const std::size_t recorded = wait_all(for_good);
+  if (for_good) cancel();
+  if (recorded == 0) return {};
+  // A group that goes on may add failures meanwhile; the ones up to here do not change.
+  std::vector<error> seen;
+  seen.reserve(recorded);
+  auto next = failures_.begin();
+  seen.push_back(*next);
+  while (seen.size() < recorded) seen.push_back(*++next);
+  {
+    const spin_guard guard{lock_};
+    read_ = std::max(read_, recorded);
+  }
+  return fail(join_all(seen, 0, seen.size()));
+}
+
+std::vector<std::string> errgroup::running() const {
+  struct line {
+    char name[32];
+    std::source_location started_at;
+  };
+  std::vector<line> lines;
+  for (std::size_t room = 16;; room *= 2) {
+    lines.reserve(room);
+    bool complete = true;
+    {
+      const spin_guard guard{lock_};
+      // The list is circular, so that a walk of it needs the list itself.
+      auto& tasks = const_cast<detail::intrusive_list<errgroup_task>&>(tasks_);
+      for (errgroup_task* task = tasks.front(); task != nullptr; task = tasks.next(*task)) {
+        if (lines.size() == lines.capacity()) {
+          complete = false;
+          break;
+        }
+        line& added = lines.emplace_back();
+        std::copy(std::begin(task->name), std::end(task->name), added.name);
+        added.started_at = task->started_at;
+      }
+    }
+    if (complete) break;
+    lines.clear();
+  }
+  std::vector<std::string> texts;
+  for (const line& task : lines) {
+    texts.push_back(std::string{task.name} + (task.name[0] == '\0' ? "(" : " (") +
+                    task.started_at.file_name() + ":" + std::to_string(task.started_at.line()) +
+                    ")");
+  }
+  return texts;
+}
+
+}  // namespace exeunt

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <exeunt/group/spawn.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
+
+#include <exeunt/base/log.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "support/on_workers.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+
+class spawn_test : public exeunt::test::on_workers {};
+
+std::mutex log_lock;
+std::string logged;
+void catch_log(std::string_view text) noexcept {
+  const std::lock_guard guard{log_lock};
+  logged += text;
+}
+
+/// Collects what is reported while it lives.
+class log_catcher {
+ public:
+  log_catcher() {
+    logged.clear();
+    set_log_sink(&catch_log);
+  }
+  ~log_catcher() { set_log_sink(nullptr); }
+  static bool has(std::string_view text) {
+    const std::lock_guard guard{log_lock};
+    return logged.find(text) != std::string::npos;
+  }
+};
+
+TEST_P(spawn_test, join_gives_what_was_returned) {
+  run([] {
+    fiber<int> number = spawn([] { return 42; });
+    EXPECT_TRUE(number.joinable());
+    EXPECT_EQ(number.join().value(), 42);
+    EXPECT_FALSE(number.joinable());
+    EXPECT_TRUE(spawn([] {}).join().has_value());
+    fiber<std::string> flat = spawn([]() -> result<std::string> { return "x"; });
+    EXPECT_EQ(flat.join().value(), "x");
+    EXPECT_TRUE(
+        spawn([]() -> result<> { return fail(errc::closed); }).join().error().is(errc::closed));
+    EXPECT_EQ(*spawn([] { return std::make_unique<int>(7); }).join().value(), 7);
+  });
+}
+
+TEST_P(spawn_test, arguments_are_passed_as_to_a_thread) {
+  run([] {
+    EXPECT_EQ(spawn([](int a, int b) { return a - b; }, 5, 3).join().value(), 2);
+    EXPECT_EQ(
+        spawn([](std::unique_ptr<int> p) { return *p; }, std::make_unique<int>(4)).join().value(),
+        4);
+    int written = 0;
+    EXPECT_TRUE(spawn([](int& out) { out = 9; }, std::ref(written)).join().has_value());
+    EXPECT_EQ(written, 9);
+    EXPECT_EQ(spawn(
+                  {.name = "named"},
+                  [](int x) { return std::string{this_fiber::name()} + std::to_string(x); }, 1)
+                  .join()
+                  .value(),
+              "named1");
+  });
+}
+
+TEST_P(spawn_test, exception_comes_back_with_its_type) {
+  run([] {
+    const result<int> outcome = spawn([]() -> int { throw std::out_of_range{"no"}; }).join();
+    ASSERT_FALSE(outcome.has_value());
+    EXPECT_EQ(outcome.error().exception_type(), "std::out_of_range");
+    EXPECT_THROW(outcome.error().rethrow(), std::out_of_range);
+  });
+}
+
+TEST_P(spawn_test, destructor_cancels_then_joins) {
+  run([] {
+    std::atomic<bool> ended{false};
+    {
+      const fiber<void> waits = spawn([&ended](context ctx) {
+        ctx.wait();
+        yield();
+        ended = true;
+      });
+    }
+    EXPECT_TRUE(ended);
+  });
+}
+
+TEST_P(spawn_test, destructor_joins_what_has_no_context) {
+  run([] {
+    std::atomic<bool> ended{false};
+    {
+      const auto quick = spawn([&ended] {
+        for (int i = 0; i < 10; ++i) yield();
+        ended = true;
+      });
+    }
+    EXPECT_TRUE(ended);
+  });
+}
+
+TEST_P(spawn_test, own_context_is_below_the_given_one) {
+  run([] {
+    auto [ctx, cancel] = with_cancel_cause(context::background());
+    auto below = spawn(ctx, [](context own) {
+      own.wait();
+      return *cause(own);
+    });
+    auto with_arguments = spawn(
+        ctx,
+        [](const context& own, int a, int b) {
+          own.wait();
+          return a + b;
+        },
+        1, 2);
+    auto named = spawn({.name = "n"}, ctx, [](context own) { own.wait(); });
+    cancel(errc::closed);
+    EXPECT_EQ(below.join().value(), error{errc::closed});
+    EXPECT_EQ(with_arguments.join().value(), 3);
+    EXPECT_TRUE(named.join().has_value());
+    EXPECT_EQ(detail::node_of(ctx)->child_count(), 0U);
+  });
+}
+
+TEST_P(spawn_test, cancel_ends_only_its_own_context) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    auto one = spawn(ctx, [](context own) { own.wait(); });
+    one.cancel();
+    EXPECT_TRUE(one.join().has_value());
+    EXPECT_FALSE(ctx.err().has_value());
+  });
+}
+
+TEST_P(spawn_test, own_context_ends_with_the_fiber) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    auto returns_it = spawn(ctx, [](context own) { return own; });
+    const result<context> own = returns_it.join();
+    EXPECT_TRUE(own->err().has_value());
+    EXPECT_EQ(detail::node_of(ctx)->child_count(), 0U);
+  });
+}
+
+TEST_P(spawn_test, join_can_be_given_up) {
+  run([] {
+    std::atomic<bool> go_on{false};
+    auto slow = spawn([&go_on] {
+      while (!go_on) yield();
+      return 5;
+    });
+    const result<int> early = slow.join(with_timeout(context::background(), 1ms));
+    EXPECT_TRUE(early.error().is(errc::deadline_exceeded));
+    EXPECT_TRUE(slow.joinable());
+    go_on = true;
+    auto [ctx, cancel] = with_cancel(context::background());
+    EXPECT_EQ(slow.join(ctx).value(), 5);
+  });
+}
+
+TEST_P(spawn_test, detached_fiber_goes_on) {
+  run([] {
+    std::atomic<bool> go_on{false};
+    std::atomic<bool> ended{false};
+    {
+      auto detached = spawn([&](context ctx) {
+        while (!go_on) yield();
+        EXPECT_FALSE(ctx.err().has_value());
+        ended = true;
+      });
+      detached.detach();
+      EXPECT_FALSE(detached.joinable());
+    }
+    go_on = true;
+    while (!ended) yield();
+  });
+}
+
+TEST_P(spawn_test, nobodys_exception_is_reported) {
+  const log_catcher catcher;
+  run([] {
+    {
+      const auto dropped = spawn([] { throw std::runtime_error{"dropped one"}; });
+    }
+    EXPECT_TRUE(log_catcher::has("dropped one"));
+    spawn([] { throw std::runtime_error{"detached one"}; }).detach();
+    {
+      const auto failed = spawn([]() -> result<> { return fail(errc::closed, "a failure"); });
+    }
+    EXPECT_TRUE(log_catcher::has("a failure"));
+    {
+      const auto canceled = spawn([](context c) -> result<> {
+        c.wait();
+        return fail(*c.err());
+      });
+    }
+    EXPECT_FALSE(spawn([] { throw std::runtime_error{"read one"}; }).join().has_value());
+    while (!log_catcher::has("detached one")) yield();
+  });
+  EXPECT_FALSE(log_catcher::has("read one"));
+  EXPECT_FALSE(log_catcher::has("canceled"));
+}
+
+TEST_P(spawn_test, misuse_throws) {
+  run([] {
+    fiber<void> none;
+    EXPECT_THROW(static_cast<void>(none.join()), panic_error);
+    EXPECT_THROW(static_cast<void>(none.join(context::background())), panic_error);
+    none.cancel();
+    none.detach();
+    auto once = spawn([] {});
+    EXPECT_TRUE(once.join().has_value());
+    EXPECT_THROW(static_cast<void>(once.join()), panic_error);
+  });
+}
+
+TEST_P(spawn_test, assignment_ends_what_was_owned) {
+  run([] {
+    std::atomic<int> ended{0};
+    auto owner = spawn([&ended](context ctx) {
+      ctx.wait();
+      ++ended;
+    });
+    owner = spawn([](context) {});
+    EXPECT_EQ(ended, 1);
+    EXPECT_TRUE(owner.join().has_value());
+  });
+}
+
+// What the function holds is gone, and what it wrote is visible, when join() returns.
+TEST_P(spawn_test, end_comes_before_join) {
+  run([] {
+    for (int round = 0; round < 200; ++round) {
+      const auto held = std::make_shared<int>(0);
+      int written = 0;
+      auto writes = spawn([held, &written](std::shared_ptr<int>) { written = 1; }, held);
+      EXPECT_TRUE(writes.join().has_value());
+      EXPECT_EQ(written, 1);
+      EXPECT_EQ(held.use_count(), 1);
+    }
+  });
+}
+
+TEST(spawn, works_from_a_plain_thread) {
+  EXPECT_EQ(spawn([] { return 3; }).join().value(), 3);
+  const auto waits = spawn([](context ctx) { ctx.wait(); });
+}
+
+// A temporary's context would end before the fiber begins.
+template <typename From>
+concept spawns_below = requires(From&& from) { spawn(std::forward<From>(from), [](context) {}); };
+static_assert(spawns_below<const context&>);
+static_assert(spawns_below<with_cancel_result&>);
+static_assert(!spawns_below<with_cancel_result>);
+static_assert(!std::is_copy_constructible_v<fiber<int>>);
+
+EXEUNT_ON_WORKERS(spawn_test);
+
+}  // namespace
+}  // namespace exeunt
