@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// Accepting, and the stop: the door, the drain, the bound.
+//
+// Invariants, whenever lock_ is free:
+//   I1  connection_count_ is the length of connections_; a connection in the list has a reference
+//       of its own fiber or of its pending start.
+//   I2  Once closing_ is set and the door is closed, connections_ only shrinks.
+//   I3  The flags turn true once, in the order stopping_, closing_, drained_.
+//   I4  phase_ only grows; outcome_ is fixed before served_ completes.
+// Nothing polls: the last connection to leave completes empty_, for which the stop waits.
+// Locks: listening_ (parks) before lock_; nothing that parks is called under lock_.
+// Wake-ups: remove() completes empty_ after unlocking. close() and shutdown() end stop_ and force_.
+// Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp.
+
+#include "http/core.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/log.hpp>
+#include <exeunt/os/signal.hpp>
+#include <exeunt/sched/go.hpp>
+
+#include "http/exchange.hpp"
+#include "http/guarded.hpp"
+
+namespace exeunt::detail {
+
+namespace {
+
+// Between two looks into the accept queue, so that handshakes under way complete.
+constexpr clock::duration door_pause = std::chrono::milliseconds{1};
+// After the cut, for handlers that obey their contexts.
+constexpr clock::duration cut_grace = std::chrono::milliseconds{100};
+// Exchanges kept for the next requests.
+constexpr std::size_t spare_exchanges = 64;
+
+class locked {
+ public:
+  explicit locked(mutex& m) noexcept : m_{m} { m_.lock(); }
+  ~locked() { m_.unlock(); }
+  locked(const locked&) = delete;
+  locked& operator=(const locked&) = delete;
+
+ private:
+  mutex& m_;
+};
+
+std::string counted(std::size_t count, std::string_view what) {
+  std::string text = std::to_string(count);
+  text.append(" ").append(what);
+  if (count != 1) text.append("s");
+  return text;
+}
+
+clock::time_point sooner(clock::time_point a, clock::time_point b) noexcept {
+  return std::min(a, b);
+}
+
+}  // namespace
+
+http_core::http_core(http::config&& given)
+    : options{std::move(given)},
+      empty_{ref_ptr<completion>::adopt(new completion)},
+      force_{cancel_node::make(nullptr)},
+      heads_node_{cancel_node::make(nullptr)},
+      requests_{cancel_node::make(nullptr)},
+      heads_{make_context(context::background(), heads_node_, "http::server heads")},
+      served_{ref_ptr<completion>::adopt(new completion)} {
+  EXEUNT_ASSERT(static_cast<bool>(options.handler), "an http::server needs a handler");
+  exchanges_.reserve(spare_exchanges);
+}
+
+http_core::~http_core() = default;
+
+void http_core::log(std::string_view text) const {
+  std::string line = options.name;
+  line.append(": ").append(text);
+  if (options.log) {
+    options.log(line);
+  } else {
+    log_line(line);
+  }
+}
+
+// ---- Accepting.
+
+result<> http_core::listen() {
+  const locked binding{listening_};
+  if (listener_) return {};
+  if (closed_.load(memory_order_acquire)) return fail(errc::closed, "http server");
+  auto bound = net::listen(options.address);
+  if (!bound) return fail(bound.error());
+  listener_ = std::move(*bound);
+  // order: seq_cst, as in close(): one of the two closes it.
+  if (closed_.load()) {
+    listener_.close();
+    return fail(errc::closed, "http server");
+  }
+  log("listening on " + listener_.local_address().to_string());
+  return {};
+}
+
+net::address http_core::address() {
+  const locked binding{listening_};
+  return listener_ ? listener_.local_address() : net::address{};
+}
+
+void http_core::admit(net::conn&& conn) {
+  const auto connection = ref_ptr<http_connection>::adopt(
+      new http_connection{ref_ptr<http_core>::share(this), std::move(conn)});
+  {
+    const ordered_guard guard{lock_};
+    connections_.push_back(*connection);
+    ++connection_count_;
+  }
+  connection->begin();
+}
+
+// Returns: success when `end` has ended, or the listener was closed.
+result<> http_core::accept_until(const context& end) {
+  while (true) {
+    auto conn = listener_.accept(end);
+    if (conn) {
+      admit(std::move(*conn));
+    } else if (end.err() || conn.error().is(errc::closed)) {
+      return {};
+    } else {
+      return fail(conn.error());
+    }
+  }
+}
+
+result<> http_core::serve(const context& ctx) {
+  const auto self = ref_ptr<http_core>::share(this);
+  if (auto bound = listen(); !bound) return bound;
+  const auto until_stopped = cancel_node::make(node_of(ctx));
+  {
+    const ordered_guard guard{lock_};
+    if (phase_ != phase::fresh) return fail(errc::closed, "http server");
+    phase_ = phase::serving;
+    stop_ = until_stopped;
+    values_.emplace(make_context(without_cancel(ctx), requests_, "http::server"));
+  }
+  const exit_reporter in_flight_report{[this] {
+    std::string text;
+    for (const std::string& name : in_flight()) {
+      text.append(options.name).append(": ").append(name).append("\n");
+    }
+    return text;
+  }};
+  outcome_ = stop(accept_until(make_context(ctx, until_stopped, "http::server")));
+  until_stopped->detach();
+  {
+    const ordered_guard guard{lock_};
+    phase_ = phase::ended;
+  }
+  served_->complete();
+  return outcome_;
+}
+
+// ---- Stopping.
+
+result<> http_core::stop(result<> accepted) {
+  const clock::time_point began = clock::now();
+  const clock::time_point bound = began + std::max(options.shutdown_timeout, clock::duration{});
+  std::vector<unique_function<void()>> hooks;
+  {
+    const ordered_guard guard{lock_};
+    stopping_.store(true, memory_order_release);  // order: publishes nothing but itself.
+    hooks.swap(hooks_);
+  }
+  for (unique_function<void()>& hook : hooks) {
+    start_fiber({.name = "http on_shutdown"}, std::move(hook));
+  }
+  if (accepted && options.drain_delay > clock::duration::zero()) {
+    const clock::time_point until = sooner(began + options.drain_delay, bound);
+    accepted = accept_until(make_context(
+        context::background(), cancel_node::make(force_.get(), until, errc::deadline_exceeded),
+        "http::server drain_delay"));
+  }
+
+  closing_.store(true, memory_order_release);  // order: publishes nothing but itself.
+  log("draining (" + counted(in_flight().size(), "request") + ")");
+  close_door();
+  const clock::time_point drain_end =
+      sooner(clock::now() + std::max(options.drain, clock::duration{}), bound);
+  result<> drained;
+  if (!wait_until_empty(drain_end)) {
+    drained_.store(true, memory_order_release);  // order: before the look at each connection.
+    heads_node_->cancel(errc::deadline_exceeded, errc::shutting_down);
+    for (const auto& connection : all_connections()) connection->expire(false);
+    if (!wait_until_empty(bound)) drained = cut_the_rest();
+  }
+
+  std::string text = "stopped";
+  const std::uint64_t idle = idle_ended_.load(memory_order_relaxed);
+  const std::uint64_t heads = heads_ended_.load(memory_order_relaxed);
+  if (idle + heads > 0) {
+    text.append("; closed ").append(counted(idle, "idle connection")).append(" and ");
+    text.append(counted(heads, "connection")).append(" with half a head");
+  }
+  if (!drained) text.append("; ").append(drained.error().message());
+  log(text);
+  if (closed_.load()) return fail(errc::closed, "http server");
+  if (!accepted) return drained ? accepted : fail(join(accepted.error(), drained.error()));
+  return drained;
+}
+
+void http_core::close_door() {
+  static_cast<void>(listener_.stop_incoming());
+  const auto sweep = [this] {
+    while (auto conn = listener_.accept_now()) admit(std::move(*conn));
+  };
+  sweep();
+  exeunt::sleep(door_pause);
+  sweep();
+  listener_.close();
+}
+
+bool http_core::wait_until_empty(clock::time_point until) {
+  {
+    const ordered_guard guard{lock_};
+    if (connection_count_ == 0) return true;
+    awaits_empty_ = true;
+  }
+  const auto patience = cancel_node::make(force_.get(), until, errc::deadline_exceeded);
+  return empty_->wait(wait_reason::drain, patience.get());
+}
+
+result<> http_core::cut_the_rest() {
+  const std::vector<std::string> names = in_flight();
+  requests_->cancel(errc::canceled, error{errc::shutting_down, "the stop has reached its bound"});
+  for (const auto& connection : all_connections()) connection->cut();
+  const auto grace = cancel_node::make(nullptr, deadline_after(cut_grace), errc::deadline_exceeded);
+  static_cast<void>(empty_->wait(wait_reason::drain, grace.get()));
+  if (names.empty()) return {};
+  std::string text = counted(names.size(), "request") + " cut: ";
+  for (std::size_t i = 0; i < names.size(); ++i) text.append(i == 0 ? "" : "; ").append(names[i]);
+  return fail(error{errc::deadline_exceeded, std::move(text)}.wrap("stop of " + options.name));
+}
+
+result<> http_core::shutdown(const context& ctx) {
+  const auto self = ref_ptr<http_core>::share(this);
+  ref_ptr<cancel_node> until_stopped;
+  {
+    const ordered_guard guard{lock_};
+    if (phase_ == phase::serving) until_stopped = stop_;
+    if (phase_ == phase::fresh) phase_ = phase::ended;
+  }
+  if (!until_stopped) {
+    if (served_->done()) return outcome_;
+    close();
+    return {};
+  }
+  until_stopped->cancel(errc::canceled, errc::shutting_down);
+  if (!served_->wait(wait_reason::drain, node_of(ctx))) {
+    force_->cancel(errc::canceled, errc::shutting_down);
+    static_cast<void>(served_->wait(wait_reason::drain));
+  }
+  return outcome_;
+}
+
+void http_core::close() noexcept {
+  ref_ptr<cancel_node> until_stopped;
+  {
+    const ordered_guard guard{lock_};
+    closed_.store(true);
+    if (phase_ == phase::fresh) phase_ = phase::ended;
+    until_stopped = stop_;
+  }
+  force_->cancel(errc::canceled, errc::closed);
+  if (until_stopped) until_stopped->cancel(errc::canceled, errc::closed);
+  const locked binding{listening_};
+  listener_.close();
+}
+
+void http_core::on_shutdown(unique_function<void()> f) {
+  {
+    const ordered_guard guard{lock_};
+    if (!stopping()) {
+      hooks_.push_back(std::move(f));
+      return;
+    }
+  }
+  start_fiber({.name = "http on_shutdown"}, std::move(f));
+}
+
+// ---- Connections.
+
+void http_core::remove(http_connection& connection) noexcept {
+  bool was_last = false;
+  {
+    const ordered_guard guard{lock_};
+    connection_list::remove(connection);
+    --connection_count_;
+    was_last = awaits_empty_ && connection_count_ == 0;
+  }
+  if (was_last) empty_->complete();
+}
+
+std::vector<ref_ptr<http_connection>> http_core::all_connections() {
+  std::vector<ref_ptr<http_connection>> all;
+  std::size_t expected = connections();
+  while (true) {
+    // Memory is got without the lock; one more round if there were more by then.
+    all.reserve(expected);
+    const ordered_guard guard{lock_};
+    if (connection_count_ > all.capacity()) {
+      expected = connection_count_;
+      continue;
+    }
+    for (http_connection* c = connections_.front(); c != nullptr; c = connections_.next(*c)) {
+      all.push_back(ref_ptr<http_connection>::share(c));
+    }
+    return all;
+  }
+}
+
+std::vector<std::string> http_core::in_flight() {
+  std::vector<std::string> names;
+  const clock::time_point now = clock::now();
+  for (const auto& connection : all_connections()) {
+    if (auto name = connection->in_flight(now)) names.push_back(std::move(*name));
+  }
+  return names;
+}
+
+std::size_t http_core::connections() noexcept {
+  const ordered_guard guard{lock_};
+  return connection_count_;
+}
+
+ref_ptr<cancel_node> http_core::make_request_node() const {
+  return cancel_node::make(requests_.get());
+}
+
+context http_core::make_request_context(const ref_ptr<cancel_node>& node) const {
+  return make_context(*values_, node, "http::request");
+}
+
+std::unique_ptr<http_exchange> http_core::take_exchange() {
+  {
+    const ordered_guard guard{lock_};
+    if (!exchanges_.empty()) {
+      auto spare = std::move(exchanges_.back());
+      exchanges_.pop_back();
+      return spare;
+    }
+  }
+  return std::make_unique<http_exchange>(*this);
+}
+
+void http_core::give_exchange(std::unique_ptr<http_exchange> done) noexcept {
+  const ordered_guard guard{lock_};
+  // The room was reserved. What is not kept is freed by the caller's argument, after the guard.
+  if (exchanges_.size() < spare_exchanges) exchanges_.push_back(std::move(done));
+}
+
+}  // namespace exeunt::detail

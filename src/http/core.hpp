@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a server handle stands for. Its connections keep it, so that handlers that outlive a stop
+// still find it.
+
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <exeunt/base/atomic.hpp>
+#include <exeunt/base/clock.hpp>
+#include <exeunt/base/intrusive_list.hpp>
+#include <exeunt/base/ref_counted.hpp>
+#include <exeunt/base/spin_lock.hpp>
+#include <exeunt/context/completion.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/http/server.hpp>
+#include <exeunt/net/listener.hpp>
+#include <exeunt/sched/cancel.hpp>
+#include <exeunt/sync/mutex.hpp>
+
+#include "http/connection.hpp"
+
+namespace exeunt::detail {
+
+class http_exchange;
+
+/// Threads: all members, any.
+class http_core final : public ref_counted {
+ public:
+  explicit http_core(http::config&& options);
+  void release() const noexcept {
+    if (drop()) delete this;
+  }
+
+  // What server offers; see there.
+  [[nodiscard]] result<> listen();
+  [[nodiscard]] net::address address();
+  [[nodiscard]] result<> serve(const context& ctx);
+  result<> shutdown(const context& ctx);
+  void close() noexcept;
+  void on_shutdown(unique_function<void()> f);
+  [[nodiscard]] std::vector<std::string> in_flight();
+  [[nodiscard]] std::size_t connections() noexcept;
+
+  const http::config options;
+  atomic<std::uint64_t> panics{0};
+
+  /// The stop has begun.
+  [[nodiscard]] bool stopping() const noexcept {
+    return stopping_.load(memory_order_acquire);  // order: see stop().
+  }
+  /// The door is closed: responses say that the connection ends.
+  [[nodiscard]] bool closing() const noexcept {
+    return closing_.load(memory_order_acquire);  // order: see stop().
+  }
+  /// The time of idle connections is over.
+  [[nodiscard]] bool drained() const noexcept {
+    return drained_.load(memory_order_acquire);  // order: see stop().
+  }
+
+  /// Ends when heads have no more time to complete.
+  [[nodiscard]] const context& heads() const noexcept { return heads_; }
+  /// A context for one request, and the node that ends it.
+  [[nodiscard]] context make_request_context(const ref_ptr<cancel_node>& node) const;
+  [[nodiscard]] ref_ptr<cancel_node> make_request_node() const;
+
+  void log(std::string_view text) const;
+
+  // For connections.
+  void remove(http_connection& connection) noexcept;
+  [[nodiscard]] std::unique_ptr<http_exchange> take_exchange();
+  void give_exchange(std::unique_ptr<http_exchange> done) noexcept;
+  /// How a parked or half-read connection was ended by the stop, for the last log line.
+  void count_idle() noexcept { idle_ended_.fetch_add(1, memory_order_relaxed); }
+  void count_half_head() noexcept { heads_ended_.fetch_add(1, memory_order_relaxed); }
+
+ private:
+  enum class phase : std::uint8_t { fresh, serving, ended };
+  using connection_list = intrusive_list<http_connection, http_connections_tag>;
+
+  ~http_core();
+
+  result<> accept_until(const context& end);
+  void admit(net::conn&& conn);
+  result<> stop(result<> accepted);
+  void close_door();
+  [[nodiscard]] bool wait_until_empty(clock::time_point until);
+  [[nodiscard]] std::vector<ref_ptr<http_connection>> all_connections();
+  result<> cut_the_rest();
+
+  mutex listening_;         // Held while binding.
+  net::listener listener_;  // Set once under listening_, before phase `serving`.
+
+  spin_lock lock_;
+  phase phase_ = phase::fresh;
+  connection_list connections_;
+  std::size_t connection_count_ = 0;
+  bool awaits_empty_ = false;
+  ref_ptr<completion> empty_;
+  std::vector<unique_function<void()>> hooks_;
+  std::vector<std::unique_ptr<http_exchange>> exchanges_;
+
+  atomic<bool> stopping_{false};
+  atomic<bool> closing_{false};
+  atomic<bool> drained_{false};
+  atomic<bool> closed_{false};           // By close(), not by a stop.
+  atomic<std::uint64_t> idle_ended_{0};  // order: relaxed; read once nobody is left.
+  atomic<std::uint64_t> heads_ended_{0};
+
+  ref_ptr<cancel_node> stop_;         // Below the context of serve(); set under lock_.
+  const ref_ptr<cancel_node> force_;  // Ends the wait of a stop: all is cut.
+  const ref_ptr<cancel_node> heads_node_;
+  const ref_ptr<cancel_node> requests_;  // Above the nodes of all requests.
+  const context heads_;
+  std::optional<context> values_;     // Of the context of serve(). Set before phase `serving`.
+  const ref_ptr<completion> served_;  // serve() is over; then outcome_ is fixed.
+  result<> outcome_;
+};
+
+}  // namespace exeunt::detail
