@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// A service: an API server, a debug server and a tracker of events in one group. Whichever of
+// them ends, or a signal, ends all, in this order: the servers drain, then the tracker finishes
+// what they have accepted, all under one deadline.
+//
+// Try:  build/release/examples/service, then curl 127.0.0.1:8080/hello/you, then ^C.
+
+#include <unistd.h>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include <exeunt/exeunt.hpp>
+
+#include "crasher.hpp"
+#include "options.hpp"
+#include "routes.hpp"
+#include "tracker.hpp"
+
+namespace ex = exeunt;
+
+namespace service {
+namespace {
+
+constexpr std::size_t event_buffer = 256;
+
+void log_access(const ex::http::access_record& one) {
+  char figures[64];
+  std::snprintf(figures, sizeof figures, " %d %llu B %.3f ms ", one.status,
+                static_cast<unsigned long long>(one.body_bytes),
+                std::chrono::duration<double, std::milli>{one.took}.count());
+  std::string line{one.method};
+  line.append(" ").append(one.target).append(figures);
+  if (one.remote != nullptr) line += one.remote->to_string();
+  ex::log_line(line);
+}
+
+/// Waits for a signal, or for the end of the group by another component, and says which it was.
+ex::result<> await_stop(const ex::context& signals, const ex::context& group) {
+  ex::select(ex::on_done(signals,
+                         [&] {
+                           const int number = ex::cause(signals)->signal().value_or(0);
+                           const char* const name = ::sigabbrev_np(number);
+                           ex::log_line(std::string{"stop requested by SIG"} + (name ? name : "?"));
+                         }),
+             ex::on_done(group, [&] {
+               const ex::error why = *ex::cause(group);
+               const bool failed = !why.only(make_error_code(ex::errc::canceled));
+               ex::log_line(failed ? "stop: a component failed: " + why.message()
+                                   : std::string{"stop: a component has ended"});
+             }));
+  return {};
+}
+
+int serve(const options& given, const ex::context& signals) {
+  ex::log_line("starting (pid " + std::to_string(::getpid()) + ", " +
+               std::to_string(ex::runtime::current().stats().workers) + " workers)");
+  tracker events{event_buffer};
+  crasher crash;
+  // [servers]
+  ex::http::server api{{
+      .address = given.app,
+      .handler = api_routes(events, crash),
+      .name = "api",
+      .drain = given.drain,
+      .shutdown_timeout = given.shutdown_timeout,
+      .header_limit = given.header_limit,
+      .body_limit = given.body_limit,
+      .access_log =
+          given.access_log ? log_access : std::function<void(const ex::http::access_record&)>{},
+  }};
+  // [servers]
+  ex::http::server debug{{
+      .address = given.debug,
+      .handler = ex::app::debug_handler({.ready = [&api] { return !api.draining(); }}),
+      .name = "debug",
+      .drain = given.drain,
+      .shutdown_timeout = given.shutdown_timeout,
+  }};
+  // Both before either serves: what cannot be bound is known before anything was answered.
+  for (ex::http::server* const server : {&api, &debug}) {
+    if (const auto bound = server->listen(); !bound) return ex::exit_code(bound);
+  }
+
+  // [group]
+  ex::chan<void> api_has_drained;
+  // The signals are a component like the others, so that their line comes before the drain's.
+  ex::errgroup group{ex::context::background(), {.cancel_on = ex::cancel_on::first_exit}};
+  group.go({.name = "signals"}, [&](ex::context ctx) { return await_stop(signals, ctx); });
+  group.go({.name = "api"}, [&](ex::context ctx) {
+    const ex::close_on_exit drained{api_has_drained};
+    return api.serve(ctx);
+  });
+  group.go({.name = "debug"}, [&](ex::context ctx) { return debug.serve(ctx); });
+  group.go({.name = "crasher"}, [&](ex::context ctx) { return crash.run(ctx); });
+  group.go({.name = "tracker"}, [&](ex::context ctx) {
+    ctx.wait();
+    // What is left of the one deadline when the last request has been answered, is the tracker's.
+    const auto deadline = ex::deadline_after(given.shutdown_timeout);
+    static_cast<void>(api_has_drained.recv());
+    return events.shutdown(ex::with_deadline(ex::context::background(), deadline));
+  });
+  // [group]
+  if (!signals.err()) {
+    ex::log_line("ready: http://localhost:" + std::to_string(api.address().port()) +
+                 "/hello/you, http://localhost:" + std::to_string(debug.address().port()) +
+                 "/debug/fibers; ^C stops");
+  }
+  const ex::result<> outcome = group.wait();
+  ex::log_line("components stopped");
+  return ex::exit_code(outcome);
+}
+
+}  // namespace
+}  // namespace service
+
+int main(int argc, char** argv) {
+  // First of all: whenever a signal comes from here on, it is an orderly stop.
+  const auto [signals, restore_signals] =
+      ex::signal::notify_context(ex::context::background(), {SIGINT, SIGTERM},
+                                 {.second = ex::signal::second::exit_with_report});
+  const ex::signal::quit_dumps dump_on_quit;
+
+  service::options given;
+  if (const auto status = service::parse(argc, argv, given)) return *status;
+  const int status = ex::run([&, &stop = signals] { return service::serve(given, stop); },
+                             {.procs = given.workers, .signal_dumps = true});
+  ex::log_line("exit with status " + std::to_string(status));
+  return status;
+}
