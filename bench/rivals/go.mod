@@ -1,0 +1,3 @@
+module exeunt.invalid/rivals
+
+go 1.18

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Locking and unlocking a mutex: alone, and with 2 and 8 fibers that do nothing else.
+
+#include <mutex>
+
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
+#include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+#include "harness.hpp"
+
+namespace {
+
+void lock_alone(long count) {
+  exeunt::mutex mutex;
+  for (long i = 0; i < count; ++i) {
+    mutex.lock();
+    mutex.unlock();
+  }
+}
+
+void lock_by_many(long count, long fibers) {
+  exeunt::mutex mutex;
+  exeunt::wait_group group;
+  long total = 0;
+  group.add(fibers);
+  for (long i = 0; i < fibers; ++i) {
+    exeunt::go([&, share = count / fibers] {
+      for (long j = 0; j < share; ++j) {
+        const std::lock_guard lock{mutex};
+        ++total;
+      }
+      group.done();
+    });
+  }
+  group.wait();
+  rivals::require(total == count, "mutex");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  rivals::harness bench{argc, argv};
+  return exeunt::run(
+      [&] {
+        bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);
+        bench.per_op("mutex_2_fibers", 4'000'000, 2, [](long n) { lock_by_many(n, 2); });
+        bench.per_op("mutex_8_fibers", 4'000'000, 8, [](long n) { lock_by_many(n, 8); });
+      },
+      {.procs = bench.workers()});
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// As exeunt.cpp, with Boost.Fiber.
+
+#include <cstddef>
+
+#include "boost_fiber.hpp"
+
+namespace {
+
+using namespace rivals::boost_fiber;
+
+void transfer(long count, std::size_t capacity, long producers, long consumers) {
+  chan<long> numbers{capacity};
+  wait_group producing;
+  wait_group consuming;
+  producing.add(producers);
+  consuming.add(consumers);
+  for (long i = 0; i < producers; ++i) {
+    go([&, share = count / producers] {
+      for (long j = 0; j < share; ++j) numbers.send(j);
+      producing.done();
+    });
+  }
+  for (long i = 0; i < consumers; ++i) {
+    go([&] {
+      while (numbers.recv() >= 0) {
+      }
+      consuming.done();
+    });
+  }
+  producing.wait();
+  for (long i = 0; i < consumers; ++i) numbers.send(-1);
+  consuming.wait();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  rivals::harness bench{argc, argv};
+  return run(bench.workers(), [&] {
+    bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
+    bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
+    bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
+  });
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Producers that send numbers through one channel to consumers. A negative number ends a consumer.
+
+#include <cstddef>
+
+#include <exeunt/chan/chan.hpp>
+#include <exeunt/sched/runtime.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+#include "harness.hpp"
+
+namespace {
+
+void transfer(long count, std::size_t capacity, long producers, long consumers) {
+  exeunt::chan<long> numbers{capacity};
+  exeunt::wait_group producing;
+  exeunt::wait_group consuming;
+  producing.add(producers);
+  consuming.add(consumers);
+  for (long i = 0; i < producers; ++i) {
+    exeunt::go([&, share = count / producers] {
+      for (long j = 0; j < share; ++j) numbers.send(j);
+      producing.done();
+    });
+  }
+  for (long i = 0; i < consumers; ++i) {
+    exeunt::go([&] {
+      while (*numbers.recv() >= 0) {
+      }
+      consuming.done();
+    });
+  }
+  producing.wait();
+  for (long i = 0; i < consumers; ++i) numbers.send(-1);
+  consuming.wait();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  rivals::harness bench{argc, argv};
+  return exeunt::run(
+      [&] {
+        bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
+        bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
+        bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
+      },
+      {.procs = bench.workers()});
+}
