@@ -7,12 +7,15 @@ The tools are tried on it: they must pass the gentle one and find what is wrong 
   sample_server.py PORT MANNER
 """
 
+import ctypes
 import os
 import selectors
 import signal
 import socket
+import struct
 import sys
 
+SO_ATTACH_FILTER = 26  # Linux; the socket module does not name it.
 BODY = b"Hello, World!"
 DRAIN = 0.5
 
@@ -83,12 +86,26 @@ class SampleServer:
         if self.manner == "abrupt":
             os._exit(0)
         self.draining = True
+        self.refuse_newcomers()
         self.accept_all()
         self.selector.unregister(self.listener)
         self.listener.close()
         if self.manner == "door_slammer":
             for connection in list(self.buffers):
                 self.drop(connection)
+
+    def refuse_newcomers(self):
+        """From here on the kernel drops what asks for a connection, so that none comes into the
+        queue between the last accept() and close(), which would reset it."""
+        syn_without_ack = [(0x30, 0, 0, 13),     # A = the TCP header's flags
+                           (0x54, 0, 0, 0x12),   # A &= SYN | ACK
+                           (0x15, 0, 1, 0x02),   # SYN alone:
+                           (0x06, 0, 0, 0),      #   drop it
+                           (0x06, 0, 0, 0xffffffff)]
+        steps = b"".join(struct.pack("=HBBI", *step) for step in syn_without_ack)
+        buffer = ctypes.create_string_buffer(steps)
+        program = struct.pack("@HP", len(syn_without_ack), ctypes.addressof(buffer))
+        self.listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
     def drop(self, connection):
         self.selector.unregister(connection)
