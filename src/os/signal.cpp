@@ -9,10 +9,13 @@
 
 #include <exeunt/os/signal.hpp>
 
+#include <sys/types.h>
 #include <unistd.h>
 #include <chrono>
 #include <span>
 #include <string>
+
+#include <exeunt/base/clock.hpp>
 
 #include "os/exit_report.hpp"
 #include "os/signal_dispatcher.hpp"
@@ -27,9 +30,11 @@ class chan_target final : public signal_target {
  public:
   chan_target(const send_only<int>& to, os::signal_set signals) : signal_target{signals}, to_{to} {}
 
-  void deliver(int number, unsigned times) noexcept override {
+  void deliver(const signal_arrival& arrived) noexcept override {
     try {
-      for (; times > 0; --times) static_cast<void>(to_.try_send(number));
+      for (unsigned i = 0; i < arrived.times; ++i) {
+        static_cast<void>(to_.try_send(arrived.number));
+      }
     } catch (const closed_channel&) {
       // Its owner is done with signals, and will stop the subscription when it goes.
     }
@@ -62,23 +67,25 @@ class context_target final : public signal_target {
   context_target(ref_ptr<cancel_node> node, os::signal_set signals, signal::second then)
       : signal_target{signals}, node_{std::move(node)}, then_{then} {}
 
-  void deliver(int number, unsigned times) noexcept override {
+  void deliver(const signal_arrival& arrived) noexcept override {
     // order: relaxed; only this thread writes it.
     if (first_.load(memory_order_relaxed) == 0) {
-      first_.store(number, memory_order_release);  // order: pairs with stopped().
-      --times;
+      first_.store(arrived.number, memory_order_release);  // order: pairs with stopped().
+      first_sender_ = arrived.sender;
+      first_at_ = clock::now();
       if (then_ == signal::second::default_action) signal_dispatcher::instance().leave(*this);
-      signal_dispatcher::instance().cancel_later(node_, error::from_signal(number));
+      signal_dispatcher::instance().cancel_later(node_, error::from_signal(arrived.number));
+      // What came more than once before the first was seen, is one: so the kernel merges, too.
+      return;
     }
-    if (times == 0) return;
     switch (then_) {
       case signal::second::ignore:
         return;
       case signal::second::default_action:
-        signal_dispatcher::instance().repeat_by_default(number, times);
+        signal_dispatcher::instance().repeat_by_default(arrived.number, arrived.times);
         return;
       case signal::second::exit_with_report:
-        exit_with_report(number);
+        if (!is_the_first_again(arrived)) exit_with_report(arrived.number);
     }
   }
 
@@ -89,9 +96,22 @@ class context_target final : public signal_target {
   }
 
  private:
+  // One request to stop may arrive as two signals. timeout(1) sends its own to the program and then
+  // to the program's group; make(1) passes on the one that the group has got already.
+  [[nodiscard]] bool is_the_first_again(const signal_arrival& arrived) const noexcept {
+    using namespace std::chrono_literals;
+    if (arrived.number != first_.load(memory_order_relaxed)) return false;
+    if (!node_->canceled()) return true;  // The first has had no effect that anybody could see.
+    // Measured: up to 70 µs between the group's and make's own. A busy machine needs more.
+    constexpr auto passing_on_takes = 20ms;
+    return arrived.sender != first_sender_ && clock::now() - first_at_ < passing_on_takes;
+  }
+
   const ref_ptr<cancel_node> node_;
   const signal::second then_;
   atomic<int> first_{0};  // The signal that ended the context; 0: none yet.
+  pid_t first_sender_ = 0;
+  clock::time_point first_at_{};
 };
 
 os::signal_set set_of(signal::list signals) {

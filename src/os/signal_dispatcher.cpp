@@ -69,8 +69,9 @@ using detail::target_access;
 
 namespace {
 
-// The handler's world: nothing but these two, which exist before it is installed.
+// The handler's world: nothing but these, which exist before it is installed.
 std::array<detail::atomic<unsigned>, signal_count> counts{};
+std::array<detail::atomic<pid_t>, signal_count> senders{};
 detail::atomic<int> wake_fd{-1};
 
 static_assert(detail::atomic<unsigned>::is_always_lock_free);
@@ -83,8 +84,12 @@ void ring() noexcept {
       ::syscall(SYS_write, wake_fd.load(memory_order_acquire), &one, sizeof one);
 }
 
-extern "C" void exeunt_on_signal(int number) {
+extern "C" void exeunt_on_signal(int number, siginfo_t* info, void*) {
   const int errno_before = errno;
+  const bool by_process = info->si_code <= 0;  // kill(), sigqueue(), raise(); not ^C.
+  // order: relaxed; published by the count. A later signal may overwrite it before it is read.
+  senders[static_cast<std::size_t>(number)].store(by_process ? info->si_pid : 0,
+                                                  memory_order_relaxed);
   // order: release; the round that takes it sees what came before, at no cost.
   counts[static_cast<std::size_t>(number)].fetch_add(1, memory_order_release);
   ring();
@@ -108,7 +113,10 @@ signal_dispatcher& signal_dispatcher::instance() {
 
 // Under lock_.
 void signal_dispatcher::start_threads() {
-  if (started_) return;
+  if (started_) {
+    if (::getpid() == process_) return;
+    detail::fatal("a forked child asks for signals; only exec is allowed after fork");
+  }
   // order: relaxed; under lock_.
   if (wake_fd.load(memory_order_relaxed) < 0) {
     const int made = ::eventfd(0, EFD_CLOEXEC);
@@ -118,7 +126,9 @@ void signal_dispatcher::start_threads() {
   }
   const detail::all_signals_blocked blocked;
   std::thread{[this] { run_cancels(); }}.detach();
-  std::thread{[this] { run_delivery(); }}.detach();
+  std::thread delivering{[this] { run_delivery(); }};
+  delivering_ = delivering.get_id();
+  delivering.detach();
   started_ = true;
 }
 
@@ -195,6 +205,9 @@ void signal_dispatcher::remove_quit_dumps() noexcept {
 
 void signal_dispatcher::wait_round(signal_target* leaving) noexcept {
   if (::getpid() != process_) return;  // A forked child: nobody would wake us.
+  // A former handler of SIGQUIT may exit the process from the delivering thread. No other round is
+  // under way then, and this one will not go on.
+  if (std::this_thread::get_id() == delivering_) return;
   round_waiter self;
   self.leaving = leaving;
   detail::race_release(this);
@@ -258,9 +271,12 @@ void signal_dispatcher::do_round() noexcept {
   }
   for (int number = 1; number < signal_count; ++number) {
     // order: acquire; pairs with the handler's release.
-    const unsigned times =
-        counts[static_cast<std::size_t>(number)].exchange(0, memory_order_acquire);
-    if (times > 0) deliver(number, times);
+    const auto at = static_cast<std::size_t>(number);
+    const unsigned times = counts[at].exchange(0, memory_order_acquire);
+    if (times == 0) continue;
+    deliver({.number = number,
+             .times = times,
+             .sender = senders[at].load(memory_order_relaxed)});  // order: see the handler.
   }
   while (true) {
     detail::wakeup due;
@@ -291,7 +307,8 @@ void signal_dispatcher::do_round() noexcept {
   }
 }
 
-void signal_dispatcher::deliver(int number, unsigned times) noexcept {
+void signal_dispatcher::deliver(const detail::signal_arrival& arrived) noexcept {
+  const int number = arrived.number;
   bool is_late = false;
   bool dumps = false;
   {
@@ -302,11 +319,15 @@ void signal_dispatcher::deliver(int number, unsigned times) noexcept {
       }
     }
     is_late = receivers_.empty() && !table_.installed(number);
-    dumps = receivers_.empty() && number == SIGQUIT && quit_dumps_ > 0;
+    // Whoever is leaving may still take what was on its way, but keeps nobody else from it.
+    dumps = number == SIGQUIT && quit_dumps_ > 0 &&
+            std::ranges::all_of(receivers_, [](const ref_ptr<signal_target>& target) {
+              return target_access::leaving(*target);
+            });
   }
-  for (const ref_ptr<signal_target>& target : receivers_) target->deliver(number, times);
+  for (const ref_ptr<signal_target>& target : receivers_) target->deliver(arrived);
   receivers_.clear();
-  if (is_late) repeat_by_default(number, times);  // I3
+  if (is_late) repeat_by_default(number, arrived.times);  // I3
   if (dumps) dump_and_quit();
 }
 
@@ -321,14 +342,22 @@ void signal_dispatcher::repeat_by_default(int number, unsigned times) noexcept {
 void signal_dispatcher::dump_and_quit() noexcept {
   using namespace std::chrono_literals;
   print_report("SIGQUIT: quit\n", false, 2s);
-  bool had_handler = false;
   {
     const std::lock_guard guard{lock_};
-    had_handler = table_.had_handler(SIGQUIT);
+    if (!table_.had_handler(SIGQUIT)) ::_exit(2);
+    table_.hand_back(SIGQUIT);
   }
-  if (!had_handler) ::_exit(2);
+  // The former handler runs on this thread, as the kernel would run it, and without our lock: it
+  // may end the process by exit(), whose destructors end subscriptions.
+  sigset_t one;
+  sigset_t before;
+  ::sigemptyset(&one);
+  ::sigaddset(&one, SIGQUIT);
+  ::pthread_sigmask(SIG_UNBLOCK, &one, &before);
+  ::pthread_kill(::pthread_self(), SIGQUIT);  // Handled before it returns, as it is not blocked.
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   const std::lock_guard guard{lock_};
-  table_.call_former(SIGQUIT, &exeunt_on_signal);
+  if (wanted(SIGQUIT)) table_.install(SIGQUIT, &exeunt_on_signal);
 }
 
 }  // namespace exeunt::os

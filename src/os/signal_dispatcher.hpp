@@ -9,6 +9,7 @@
 #include <csignal>
 #include <deque>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,13 @@ class all_signals_blocked {
   sigset_t before_;
 };
 
+/// Signals of one number that were counted since the last round.
+struct signal_arrival {
+  int number;
+  unsigned times;
+  pid_t sender;  ///< Of the latest; 0 if it was the kernel, as for ^C.
+};
+
 /// One subscription: what is to happen at which signals.
 class signal_target : public ref_counted {
  public:
@@ -51,7 +59,7 @@ class signal_target : public ref_counted {
   signal_target& operator=(const signal_target&) = delete;
 
   /// Called by the delivering thread, with no lock held, one at a time. Must not wait.
-  virtual void deliver(int number, unsigned times) noexcept = 0;
+  virtual void deliver(const signal_arrival& arrived) noexcept = 0;
   /// Called once, after the last deliver().
   virtual void stopped() noexcept {}
 
@@ -110,7 +118,7 @@ class signal_dispatcher {
   void run_delivery() noexcept;
   void run_cancels() noexcept;
   void do_round() noexcept;
-  void deliver(int number, unsigned times) noexcept;
+  void deliver(const detail::signal_arrival& arrived) noexcept;
   void dump_and_quit() noexcept;
   void wait_round(detail::signal_target* leaving) noexcept;
   void release_unwanted(const signal_set& signals, bool deadly) noexcept;
@@ -123,6 +131,7 @@ class signal_dispatcher {
   unsigned quit_dumps_ = 0;
   bool started_ = false;
   pid_t process_ = 0;  // A forked child has no delivering thread.
+  std::thread::id delivering_;
 
   std::vector<detail::ref_ptr<detail::signal_target>> receivers_;  // The delivering thread's own.
 

@@ -8,7 +8,6 @@
 
 #include "os/signal_table.hpp"
 
-#include <pthread.h>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -113,10 +112,10 @@ void signal_table::install(int number, handler ours) noexcept {
   remember(number);
   entry& e = entry_of(number);
   struct sigaction action{};
-  action.sa_handler = ours;
+  action.sa_sigaction = ours;
   // On the alternate stack if the thread has one, since a fiber's may be too small; with system
   // calls restarted, since application code does not expect otherwise.
-  action.sa_flags = SA_ONSTACK | SA_RESTART;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   ::sigfillset(&action.sa_mask);
   EXEUNT_ASSERT(change_action(number, &action, e.installed ? nullptr : &e.former) == 0);
   e.installed = true;
@@ -155,19 +154,9 @@ bool signal_table::had_handler(int number) const noexcept {
   return e.installed && !is_plain(e.former, SIG_DFL) && !is_plain(e.former, SIG_IGN);
 }
 
-void signal_table::call_former(int number, handler ours) noexcept {
+void signal_table::hand_back(int number) noexcept {
   EXEUNT_ASSERT(had_handler(number));
-  entry& e = entry_of(number);
-  change_action(number, &e.former, nullptr);
-  sigset_t one;
-  sigset_t before;
-  ::sigemptyset(&one);
-  ::sigaddset(&one, number);
-  ::pthread_sigmask(SIG_UNBLOCK, &one, &before);
-  ::pthread_kill(::pthread_self(), number);  // Handled before it returns, as it is not blocked.
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  e.installed = false;
-  install(number, ours);
+  change(number, entry_of(number).former);
 }
 
 const char* name_of(int number, char (&room)[16]) noexcept {

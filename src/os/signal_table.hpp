@@ -23,7 +23,7 @@ using signal_set = std::bitset<signal_count>;
 /// Threads: none of its own; the dispatcher's lock.
 class signal_table {
  public:
-  using handler = void (*)(int);
+  using handler = void (*)(int, siginfo_t*, void*);
 
   /// Catches `number` by `ours`. Remembers what it did before, unless it is ours already.
   void install(int number, handler ours) noexcept;
@@ -37,10 +37,11 @@ class signal_table {
 
   [[nodiscard]] bool installed(int number) const noexcept { return entry_of(number).installed; }
   [[nodiscard]] const signal_set& installed() const noexcept { return installed_; }
-  /// The function that handled it before, or null.
+  /// Whether a function handled it before.
   [[nodiscard]] bool had_handler(int number) const noexcept;
-  /// Calls that function, on this thread, as the kernel would. Asserts: had_handler().
-  void call_former(int number, handler ours) noexcept;
+  /// Gives `number` to the function that handled it before, until it is installed again.
+  /// Asserts: had_handler().
+  void hand_back(int number) noexcept;
 
  private:
   struct entry {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <array>
 #include <atomic>
@@ -31,6 +32,17 @@ using test::child;
 using test::say;
 
 void raise_here(int number) { ASSERT_EQ(::kill(::getpid(), number), 0); }
+
+// The tests are about the usual effects, whatever this program was started with: nohup, or a shell
+// that runs it in the background, lets some be ignored. A child's come from its parent.
+class usual_effects : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    if (!child::body().empty()) return;
+    for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE}) ::signal(number, SIG_DFL);
+  }
+};
+const auto* const effects = ::testing::AddGlobalTestEnvironment(new usual_effects);
 
 // To this very thread, so that the handler has run on return.
 void raise_at_once(int number) { ASSERT_EQ(::raise(number), 0); }
@@ -456,6 +468,41 @@ TEST(os_signal_child, second_with_report_exits) {
   EXPECT_NE(other.output().find("main"), std::string::npos) << other.output();
 }
 
+// timeout(1) and make(1) let one request to stop arrive as two signals.
+TEST(os_signal_child, one_that_is_passed_on_is_no_second) {
+  if (child::body() == "passed on") {
+    std::exit(exeunt::run([] {
+      auto [ctx, stop] = signal::notify_context(context::background(), {SIGTERM},
+                                                {.second = signal::second::exit_with_report});
+      say("ready");
+      ctx.wait();
+      settle();  // What came while the first took its effect has been delivered.
+      say("stopped");
+    }));
+  }
+  child other{"passed on"};
+  ASSERT_TRUE(other.await("ready")) << other.output();
+  other.send(SIGTERM);
+  // Another sender, like make; here as fast as it gets.
+  const pid_t sender = ::fork();
+  if (sender == 0) {
+    other.send(SIGTERM);
+    ::_exit(0);
+  }
+  ASSERT_EQ(::waitpid(sender, nullptr, 0), sender);
+  EXPECT_EQ(other.finish(), 0) << other.output();
+}
+
+TEST(os_signal_child, a_repeated_first_is_a_second) {
+  if (child::body() == "report") std::exit(second_in_child(signal::second::exit_with_report));
+  child other{"report"};
+  ASSERT_TRUE(other.await("ready")) << other.output();
+  other.send(SIGTERM);
+  ASSERT_TRUE(other.await("first: ")) << other.output();
+  other.send(SIGTERM);
+  EXPECT_EQ(other.finish(), 128 + SIGTERM) << other.output();
+}
+
 TEST(os_signal_child, second_is_ignored_as_in_go) {
   if (child::body() == "ignore") {
     auto [ctx, stop] = signal::notify_context(context::background(), {SIGINT});
@@ -527,6 +574,61 @@ TEST(os_signal_child, quit_goes_to_a_subscriber_or_on_to_a_former_handler) {
   EXPECT_NE(other.output().find("SIGQUIT"), std::string::npos);
   other.send(SIGKILL);
   EXPECT_EQ(other.finish(), 1000 + SIGKILL);
+}
+
+// A handler of the application's that ends the process, whose statics end subscriptions.
+TEST(os_signal_child, former_handler_of_quit_may_exit) {
+  if (child::body() == "exits") {
+    struct sigaction own{};
+    own.sa_handler = [](int) { std::exit(7); };
+    ::sigaction(SIGQUIT, &own, nullptr);
+    static chan<int> got{1};
+    static auto subscription = signal::notify(got, {SIGUSR1});
+    const signal::quit_dumps dumps;
+    say("ready");
+    wait_for_ever();
+  }
+  child other{"exits"};
+  ASSERT_TRUE(other.await("ready")) << other.output();
+  other.send(SIGQUIT);
+  EXPECT_EQ(other.finish(), 7) << other.output();
+}
+
+TEST(os_signal_child, quit_dumps_although_a_subscriber_is_leaving) {
+  if (child::body() == "leaving") {
+    const signal::quit_dumps dumps;
+    auto [ctx, stop] = signal::notify_context(context::background(), {SIGINT, SIGQUIT},
+                                              {.second = signal::second::default_action});
+    say("ready");
+    ctx.wait();
+    say("first");
+    wait_for_ever();
+  }
+  child other{"leaving"};
+  ASSERT_TRUE(other.await("ready")) << other.output();
+  other.send(SIGINT);
+  ASSERT_TRUE(other.await("first")) << other.output();
+  other.send(SIGQUIT);
+  EXPECT_EQ(other.finish(), 2) << other.output();
+}
+
+// The child has no thread that would deliver.
+TEST(os_signal_child, forked_child_that_asks_for_signals_ends_with_a_message) {
+  if (child::body() == "forked") {
+    chan<int> got{1};
+    const auto subscription = signal::notify(got, {SIGUSR1});
+    const pid_t forked = ::fork();
+    if (forked == 0) {
+      static_cast<void>(signal::notify(got, {SIGUSR2}));
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(forked, &status, 0);
+    ::_exit(WIFSIGNALED(status) ? 100 + WTERMSIG(status) : WEXITSTATUS(status));
+  }
+  child other{"forked"};
+  EXPECT_EQ(other.finish(), 100 + SIGABRT) << other.output();
+  EXPECT_NE(other.output().find("forked child"), std::string::npos) << other.output();
 }
 
 EXEUNT_ON_WORKERS(os_signal_test);

@@ -3,8 +3,9 @@
 //
 // Signals are caught by a handler that only counts them, and delivered by a thread of their own:
 // no application thread needs a mask for it, and no worker needs to be free. A signal goes to
-// every subscription that asked for it. Do not fork without exec in a process that subscribes: the
-// child has the handlers, but not the thread.
+// every subscription that asked for it. A child that was forked without exec has the handlers, but
+// not the thread: it gets nothing, and a call from here that asks for signals ends it with a
+// message.
 
 #pragma once
 
@@ -56,7 +57,8 @@ class EXEUNT_API subscription {
   /// end the process by default. They do not when they come late: they are dropped (reset() makes
   /// them deadly again). SIGHUP, SIGINT, SIGTERM and SIGQUIT are deadly again at once.
   ///
-  /// Blocks: for one round of the delivering thread. Fibers and plain threads.
+  /// Blocks: for one round of the delivering thread. Of several concurrent calls only the first
+  ///         waits. Fibers and plain threads.
   void stop() noexcept { handle_.stop(); }
 
  private:
@@ -85,7 +87,10 @@ enum class second : std::uint8_t {
   /// What it would have done without notify_context: the second ^C kills.
   default_action,
   /// Prints what is in flight (the requests of servers, all fibers) and exits with 128 + its
-  /// number, in 100 ms at most, even when all workers are stuck.
+  /// number, in 100 ms at most, even when all workers are stuck. A signal that arrives twice for
+  /// one
+  /// request to stop is no second one: the same number, before the first has ended the context, or
+  /// from another sender within 20 ms (make and timeout pass on what the group has got already).
   exit_with_report,
 };
 
@@ -125,12 +130,17 @@ class EXEUNT_API stop_func {
 
 /// Ends all subscriptions of `signals` and ignores them from now on; all that can be, if none are
 /// named. Subscriptions of other signals, also of the same channels, go on.
-/// Throws: panic_error for a signal that cannot be caught.
+///
+/// Blocks:  for one round of the delivering thread.
+/// Throws:  panic_error for a signal that cannot be caught; std::system_error if the system refuses
+///          the delivering thread.
+/// Threads: any, fibers and plain ones.
 EXEUNT_API void ignore(list signals = {});
 
 /// Ends all subscriptions of `signals` and gives them the effect they had when this library first
 /// touched them: what the program was started with, or a handler that it had set itself by then.
-/// Throws: panic_error for a signal that cannot be caught.
+///
+/// Blocks, Throws, Threads: as ignore().
 EXEUNT_API void reset(list signals = {});
 
 /// Whether the process ignores the signal now: by ignore(), or because it was started so and
