@@ -40,6 +40,10 @@ endif()
 # Stacks are walked by frame pointers when a report is written, so these are never left out.
 target_compile_options(exeunt_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer>)
 
+# Where a fiber was started is said as a path in the tree, whoever built it and where.
+target_compile_options(exeunt_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=>)
+
 # An assembly file that forgets its note would make every user's stack executable.
 target_compile_options(exeunt_flags INTERFACE $<$<COMPILE_LANGUAGE:ASM>:-Wa,--noexecstack>)
 
@@ -95,12 +99,17 @@ if(EXEUNT_SANITIZE)
   add_link_options(${sanitize})
 endif()
 
-# What tests find in their environment, so that sanitizers name functions in their reports.
+# What tests find in their environment: how to start themselves again, and what lets sanitizers name
+# functions in their reports.
 set(EXEUNT_TEST_ENVIRONMENT)
+if(CMAKE_CROSSCOMPILING_EMULATOR)
+  list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
+  list(APPEND EXEUNT_TEST_ENVIRONMENT "EXEUNT_TEST_EMULATOR=${emulator}")
+endif()
 if(EXEUNT_SANITIZE)
   find_program(EXEUNT_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
   if(EXEUNT_SYMBOLIZER)
-    set(EXEUNT_TEST_ENVIRONMENT
+    list(APPEND EXEUNT_TEST_ENVIRONMENT
         ASAN_OPTIONS=external_symbolizer_path=${EXEUNT_SYMBOLIZER}
         UBSAN_OPTIONS=print_stacktrace=1
         TSAN_OPTIONS=external_symbolizer_path=${EXEUNT_SYMBOLIZER}:second_deadlock_stack=1)

@@ -82,7 +82,7 @@ class ServiceProcess:
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, start_new_session=True, env=self._environment,
-            preexec_fn=self._limit_descriptors if self._descriptor_limit else None)
+            preexec_fn=self._prepare)
         self._streams_open = 2
         self._readers = [threading.Thread(target=self._collect, args=(stream,), daemon=True)
                          for stream in (self.process.stdout, self.process.stderr)]
@@ -222,8 +222,12 @@ class ServiceProcess:
         self._reserved.append(port)
         return port.number
 
-    def _limit_descriptors(self):
-        resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptor_limit)
+    def _prepare(self):
+        """In the child: what nohup or a background shell lets us ignore, it does not inherit."""
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if self._descriptor_limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._descriptor_limit)
 
     def _collect(self, stream):
         for raw in stream:

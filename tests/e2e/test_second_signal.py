@@ -16,7 +16,7 @@ class SecondSignal(ServiceCase):
         self.hold(service, "/slow?ms=9000", count=2)
         self.hold(service, "/never")
         service.send(first)
-        service.wait_line("draining")
+        service.wait_line("api: draining")
         service.send(second)
         self.assert_ends(service, 128 + second, within=0.1)
         self.assert_said(service, "/slow")

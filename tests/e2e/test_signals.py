@@ -26,7 +26,7 @@ class Signals(ServiceCase):
         service = self.start()
         self.hold(service, "/never")
         service.send(signal.SIGTERM)
-        service.wait_line("draining")
+        service.wait_line("api: draining")
         service.send(signal.SIGQUIT)
         self.assertEqual(service.wait(), 2, service.log())
 

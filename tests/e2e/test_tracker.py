@@ -91,7 +91,7 @@ class Accounting(ServiceCase):
         late = self.connect(service)
         late.exchange("/")
         service.send(signal.SIGTERM)
-        service.wait_line("draining")
+        service.wait_line("api: draining")
         reply = late.exchange("/events", "POST", b"{}")
         self.assertEqual(reply.status, 202)
         late.close()
