@@ -4,18 +4,20 @@
 
 include_guard(GLOBAL)
 
-set(EXEUNT_LLHTTP_BUNDLED OFF)
-find_package(llhttp QUIET)
+set(EXEUNT_LLHTTP_BUNDLED FALSE CACHE INTERNAL "llhttp is part of exeunt::http")
+find_package(llhttp QUIET GLOBAL)  # GLOBAL: the user libraries are made elsewhere in the tree.
 if(TARGET llhttp::llhttp)
   return()
 endif()
 foreach(target IN ITEMS llhttp::llhttp_shared llhttp::llhttp_static)
   if(TARGET ${target})
-    add_library(llhttp::llhttp ALIAS ${target})
+    add_library(llhttp::llhttp INTERFACE IMPORTED GLOBAL)
+    target_link_libraries(llhttp::llhttp INTERFACE ${target})
     return()
   endif()
 endforeach()
 
+set(EXEUNT_LLHTTP_BUNDLED TRUE CACHE INTERNAL "llhttp is part of exeunt::http")
 find_path(EXEUNT_LLHTTP_INCLUDE llhttp.h PATHS /usr/share/include/llhttp NO_DEFAULT_PATH)
 find_path(EXEUNT_LLHTTP_SOURCE llhttp.c PATHS /usr/share/llhttp NO_DEFAULT_PATH)
 if(NOT EXEUNT_LLHTTP_INCLUDE OR NOT EXEUNT_LLHTTP_SOURCE)

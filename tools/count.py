@@ -7,8 +7,9 @@ Usage:  count.py <result.xml>        prints `N passed, N failed` for one run
 
 An entry's output is read for GoogleTest's lines, for unittest's summary, or for a last line
 `N passed, N failed` of its own. An entry that failed without a failing case (a crash, a time-out)
-counts as one failure. A stage that ran no tests counts as one case; one that failed although its
-tests passed, or before it had any, as one failure.
+counts as one failure. A stage without CTest is counted by its log in the same way; one that ran no
+tests counts as one case; one that failed although its tests passed, or before it had any, as one
+failure.
 """
 
 import pathlib
@@ -20,7 +21,7 @@ GTEST_PASSED = re.compile(r"^\[       OK \] ", re.MULTILINE)
 GTEST_FAILED = re.compile(r"^\[  FAILED  \] (\S+?)(?:,.*)? \(\d+ ms\)$", re.MULTILINE)
 GTEST_SKIPPED = re.compile(r"^\[  SKIPPED \] \S+ \(\d+ ms\)$", re.MULTILINE)
 UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
-UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
+UNITTEST_END = re.compile(r"^(?:FAILED|OK) \((.*)\)$", re.MULTILINE)
 OWN_SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
 
 
@@ -50,10 +51,11 @@ def count_entry(name, output, succeeded):
         outcome.passed = int(own[-1][0])
         outcome.failed = [name] * int(own[-1][1])
     elif ran:
-        bad = [int(number) for kinds in UNITTEST_BAD.findall(output)
-               for number in re.findall(r"(?:failures|errors)=(\d+)", kinds)]
-        outcome.failed = [name] * sum(bad)
-        outcome.passed = sum(map(int, ran)) - sum(bad)
+        kinds = " ".join(UNITTEST_END.findall(output))
+        outcome.failed = [name] * sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", kinds)))
+        outcome.skipped = sum(map(int, re.findall(r"skipped=(\d+)", kinds)))
+        # A test whose subtests fail has more failures than one.
+        outcome.passed = max(0, sum(map(int, ran)) - len(outcome.failed) - outcome.skipped)
     else:
         outcome.passed = len(GTEST_PASSED.findall(output))
         outcome.failed = [f"{name}: {case}" for case in GTEST_FAILED.findall(output)]
@@ -81,7 +83,13 @@ def count_directory(directory):
         name = status.stem
         succeeded = status.read_text().strip() == "0"
         result = status.with_suffix(".xml")
-        outcome = count_file(result) if result.exists() else Outcome(1 if succeeded else 0)
+        log = status.with_suffix(".log")
+        if result.exists():
+            outcome = count_file(result)
+        elif log.exists():
+            outcome = count_entry(name, log.read_text(errors="replace"), succeeded)
+        else:
+            outcome = Outcome(1 if succeeded else 0)
         if not succeeded and not outcome.failed:
             outcome.failed.append(f"stage {name}")
         outcome.failed = [f"{name}: {case}" for case in outcome.failed]

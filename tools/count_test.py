@@ -39,6 +39,12 @@ class CountTest(unittest.TestCase):
         output = "Ran 5 tests in 0.1s\n\nFAILED (failures=1, errors=2)\n"
         self.assertEqual(numbers(count.count_entry("x", output, False)), (2, 3, 0))
 
+    def test_unittest_with_subtests_and_skipped_ones(self):
+        output = "Ran 7 tests in 0.1s\n\nFAILED (failures=30, skipped=1)\n"
+        self.assertEqual(numbers(count.count_entry("x", output, False)), (0, 30, 1))
+        output = "Ran 7 tests in 0.1s\n\nOK (skipped=2)\n"
+        self.assertEqual(numbers(count.count_entry("x", output, True)), (5, 0, 2))
+
     def test_a_summary_of_its_own(self):
         self.assertEqual(numbers(count.count_entry("x", "ok\n7 passed, 2 failed\n", False)),
                          (7, 2, 0))
@@ -57,14 +63,16 @@ class CountTest(unittest.TestCase):
             '<testsuite><testcase name="one" status="run"><system-out>[       OK ] a.b (0 ms)'
             '</system-out></testcase><testcase name="two" status="fail"/>'
             '<testcase name="three" status="notrun"/></testsuite>')
+        (directory / "e2e.status").write_text("0\n")
+        (directory / "e2e.log").write_text("Ran 5 tests in 0.1s\n\nOK\n")
         # It built nothing of what it should have, though the tests there were passed.
         (directory / "tsan.status").write_text("1\n")
         (directory / "tsan.xml").write_text(
             '<testsuite><testcase name="one" status="run"/></testsuite>')
         outcome = count.count_directory(directory)
-        self.assertEqual(numbers(outcome), (3, 4, 0))
+        self.assertEqual(numbers(outcome), (8, 4, 0))
         self.assertIn("release: stage release", outcome.failed)
-        self.assertEqual(str(outcome), "3 passed, 4 failed")
+        self.assertEqual(str(outcome), "8 passed, 4 failed")
 
 
 if __name__ == "__main__":
