@@ -22,12 +22,21 @@
 // searcher that finds work wakes the next one, so that a burst of work wakes workers one by one
 // instead of all at once.
 //
+// A count without a searcher. A producer counts itself as searching until it knows whom to wake.
+// Meanwhile others rely on a search that may not come: so it takes the lock, and if nobody is idle
+// the count goes back under it. A worker that registers later does so after the count is gone, and
+// whoever relied on it had published, and fenced, before: by the lock that fence comes before the
+// worker's, whose last look therefore finds the work. Given back after the lock, the count would
+// outlive the look of a worker that fell asleep in between, and work would be left to nobody.
+//
 // Invariants, whenever idle_lock_ is free:
 //   I1  A worker is in idle_, or is in_poller_, or neither; never both.
 //   I2  idle_count_ is the number of workers in either place.
 //   I3  poller_taken_ is set from the moment a worker becomes in_poller_ until it has left the
 //       poller, so that a wake-up of the poller reaches the one that it is meant for.
 //   I4  Whoever takes a worker out of either place sets its woken_ and, for the poller, wakes it.
+//   I5  searching_ counts workers that are awake and will look, or a producer that has yet to take
+//       idle_lock_.
 // Tests: tests/sched/sched_stress_test.cpp, runtime_test.cpp.
 
 #include <utility>
@@ -66,17 +75,15 @@ void runtime_core::wake_one() noexcept {
       !searching_.compare_exchange_strong(none, 1, memory_order_seq_cst, memory_order_relaxed)) {
     return;
   }
-  worker* chosen = nullptr;
-  {
-    const detail::spin_guard guard{idle_lock_};
-    // The one in the poller last: while it sleeps there, descriptors are watched for nothing.
-    chosen = idle_.empty() ? in_poller_ : idle_.front();
-    if (chosen != nullptr) {
-      chosen->searching_ = true;
-      wake_idle(*chosen);
-    }
+  const detail::spin_guard guard{idle_lock_};
+  // The one in the poller last: while it sleeps there, descriptors are watched for nothing.
+  worker* const chosen = idle_.empty() ? in_poller_ : idle_.front();
+  if (chosen == nullptr) {
+    searching_.fetch_sub(1, memory_order_seq_cst);  // Under the lock: see the file's comment.
+    return;
   }
-  if (chosen == nullptr) searching_.fetch_sub(1, memory_order_seq_cst);
+  chosen->searching_ = true;
+  wake_idle(*chosen);
 }
 
 // Under idle_lock_.
