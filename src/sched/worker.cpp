@@ -100,7 +100,8 @@ fiber* worker::find_ready() noexcept {
     if (tick_ % look_around_every == 0) {
       ++tick_;
       look_around();
-      found = home_.injected().pop_list(1);
+      // A chooser is asked about every fiber that is to run.
+      if (home_.seam().chooser == nullptr) found = home_.injected().pop_list(1);
     }
     if (found == nullptr) found = take_local();
     if (found == nullptr) {
@@ -108,14 +109,7 @@ fiber* worker::find_ready() noexcept {
       const std::size_t waiting = home_.injected().size();
       const std::size_t share = waiting / home_.worker_count() + 1;
       found = home_.injected().pop_list(share < 128 ? share : 128);
-      if (found != nullptr) {
-        fiber* rest = std::exchange(found->next, nullptr);
-        while (rest != nullptr) {
-          fiber* const after = rest->next;
-          push_last(*rest);
-          rest = after;
-        }
-      }
+      if (found != nullptr) queue_rest(std::exchange(found->next, nullptr));
     }
     if (found == nullptr && look_around()) continue;
     if (found == nullptr && (searching_ || (searching_ = home_.may_search()))) found = search();
@@ -126,6 +120,18 @@ fiber* worker::find_ready() noexcept {
     home_.sleep(*this);
     last_look_ = home_.now();
   }
+}
+
+// What was taken out of the shared queue and is not run at once. While it was in nobody's queue
+// another worker may have looked at all of them and fallen asleep, so it is told of.
+void worker::queue_rest(fiber* rest) noexcept {
+  if (rest == nullptr) return;
+  while (rest != nullptr) {
+    fiber* const after = rest->next;
+    push_last(*rest);
+    rest = after;
+  }
+  if (!home_.single_worker()) home_.wake_one();
 }
 
 bool worker::look_around() noexcept {
@@ -262,15 +268,13 @@ fiber* worker::take_chosen() noexcept {
   std::size_t index = home_.seam().chooser->choose(count);
   EXEUNT_ASSERT(index < count);
   fiber* chosen = nullptr;
-  while (list != nullptr) {
-    fiber* const ready = std::exchange(list, list->next);
-    if (index-- == 0) {
-      chosen = ready;
-      chosen->next = nullptr;
-    } else {
-      push_last(*ready);
-    }
+  for (fiber** link = &list;; link = &(*link)->next) {
+    if (index-- > 0) continue;
+    chosen = std::exchange(*link, (*link)->next);
+    chosen->next = nullptr;
+    break;
   }
+  queue_rest(list);
   return chosen;
 }
 

@@ -84,6 +84,7 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* take_chosen() noexcept;
   fiber* find_ready() noexcept;
   fiber* search() noexcept;
+  void queue_rest(fiber* rest) noexcept;
   bool look_around() noexcept;
   fiber* take_mail() noexcept;
   fiber* steal_from(worker& victim, bool also_next) noexcept;
