@@ -6,6 +6,9 @@
 #include "sched/current.hpp"
 
 #include <pthread.h>
+#include <cstdio>
+
+#include <exeunt/base/assert.hpp>
 
 #include "sched/worker.hpp"
 
@@ -13,8 +16,9 @@ namespace exeunt::sched {
 
 namespace {
 thread_local thread_state state;
-detail::atomic<bool> forked{false};
 }  // namespace
+
+detail::atomic<bool> forked{false};
 
 thread_state& this_thread() noexcept {
   thread_state* here = &state;
@@ -31,12 +35,14 @@ worker* this_worker() noexcept {
 void watch_forks() {
   [[maybe_unused]] static const int once = ::pthread_atfork(nullptr, nullptr, [] {
     this_thread().of_worker = nullptr;
-    forked.store(true, detail::memory_order_relaxed);  // order: relaxed; the child has one thread.
+    forked.store(true, detail::memory_order_relaxed);  // order: see forked_without_exec().
   });
 }
 
-bool forked_without_exec() noexcept {
-  return forked.load(detail::memory_order_relaxed);  // order: as above.
+void refuse_in_child(const char* asks) noexcept {
+  char text[160];
+  std::snprintf(text, sizeof text, "a forked child %s; only exec is allowed after fork", asks);
+  detail::fatal(text);
 }
 
 fiber* this_fiber_block() noexcept {

@@ -35,9 +35,19 @@ struct thread_state {
 /// From now on a forked child is a plain thread without a runtime; see forked_without_exec().
 void watch_forks();
 
-/// True in a child of a process that had a runtime. Its worker threads are not there, and so
-/// nothing but exec, and exit, is allowed.
-bool forked_without_exec() noexcept;
+extern detail::atomic<bool> forked;  ///< see forked_without_exec()
+
+/// True in a child of a process that had a runtime. Its worker threads are not there, so calls that
+/// need one end in refuse_in_child(). The objects it inherited may be destroyed by exit(): that
+/// touches neither the kernel's objects, which the parent still uses, nor a lock, which a thread
+/// that is not there may hold. Whoever waited is not there either, and needs no wake-up.
+/// Cost: one load of a word that is written once.
+inline bool forked_without_exec() noexcept {
+  return forked.load(detail::memory_order_relaxed);  // order: relaxed; the child has one thread.
+}
+
+/// Ends a forked child that asked for what only a runtime can give: "a forked child <asks>; …".
+[[noreturn, gnu::cold]] void refuse_in_child(const char* asks) noexcept;
 
 /// The running fiber, or null on a plain thread and in a worker's own loop.
 [[gnu::noinline]] fiber* this_fiber_block() noexcept;

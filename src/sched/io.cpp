@@ -163,6 +163,8 @@ using sched::io_registry;
 using sched::runtime_core;
 
 result<io_descriptor> io_descriptor::adopt(int fd) noexcept {
+  // The poller is shared with the parent, which would be given our slots' addresses.
+  if (sched::forked_without_exec()) sched::refuse_in_child("registers a descriptor");
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ((flags & O_NONBLOCK) == 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)) {
     const int number = errno;
@@ -254,6 +256,7 @@ result<> io_descriptor::wait(io_direction direction, wait_reason why, cancel_nod
 
 void io_descriptor::start_when_readable(void (*fiber_body)(void*), void* argument) noexcept {
   EXEUNT_ASSERT(slot_ != nullptr);
+  if (sched::forked_without_exec()) sched::refuse_in_child("waits for a descriptor");
   runtime_core* home = nullptr;
   {
     const spin_guard guard{slot_->lock};
@@ -272,12 +275,13 @@ void io_descriptor::start_when_readable(void (*fiber_body)(void*), void* argumen
 
 bool io_descriptor::cancel_start() noexcept {
   if (slot_ == nullptr) return false;
+  if (sched::forked_without_exec()) return std::exchange(slot_->start, nullptr) != nullptr;
   const spin_guard guard{slot_->lock};
   return std::exchange(slot_->start, nullptr) != nullptr;
 }
 
 void io_descriptor::wake(io_direction direction) noexcept {
-  if (slot_ == nullptr) return;
+  if (slot_ == nullptr || sched::forked_without_exec()) return;
   wakeup due;
   {
     const spin_guard guard{slot_->lock};
@@ -288,6 +292,10 @@ void io_descriptor::wake(io_direction direction) noexcept {
 
 void io_descriptor::shut_down() noexcept {
   if (slot_ == nullptr) return;
+  if (sched::forked_without_exec()) {
+    slot_->shut = true;
+    return;
+  }
   wakeup due[2];
   void (*start)(void*) = nullptr;
   void* argument = nullptr;
@@ -321,6 +329,8 @@ int io_descriptor::release() noexcept {
   if (fd_ < 0) return -1;
   io_slot* const slot = std::exchange(slot_, nullptr);
   const int fd = std::exchange(fd_, -1);
+  // To deregister it would be to deregister the parent's: the poller is shared.
+  if (sched::forked_without_exec()) return fd;
   runtime_core* home = nullptr;
   {
     const spin_guard guard{slot->lock};

@@ -27,6 +27,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/random.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 #include <exeunt/sched/timer_node.hpp>
 
 #include "sched/current.hpp"
@@ -71,7 +72,7 @@ void caller::wake() const noexcept {
 namespace {
 
 void sleep_thread(thread_block& block) noexcept {
-  if (sched::forked_without_exec()) fatal("a forked child waits; only exec is allowed after fork");
+  if (sched::forked_without_exec()) sched::refuse_in_child("waits");
   while (block.woken.load(memory_order_acquire) == 0) sched::futex_wait(block.woken, 0);
 }
 
@@ -219,9 +220,25 @@ using sched::fiber;
 using sched::fiber_state;
 using sched::worker;
 
+namespace {
+
+// A thread that is no fiber needs nobody's timer: it may sleep before there is a runtime, while
+// there is no descriptor left to start one with, and when exit() has stopped the default one.
+void sleep_without_runtime(clock::duration d) noexcept {
+  if (sched::forked_without_exec()) sched::refuse_in_child("sleeps");
+  const clock::time_point until = deadline_after(d);
+  detail::atomic<std::uint32_t> nobody{0};
+  for (auto left = d; left > clock::duration::zero(); left = until - clock::now()) {
+    sched::futex_wait_for(nobody, 0, left);
+  }
+}
+
+}  // namespace
+
 void yield() noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr) {
+    if (sched::forked_without_exec()) sched::refuse_in_child("yields");
     std::this_thread::yield();
     return;
   }
@@ -234,6 +251,7 @@ void yield() noexcept {
 
 void sleep(clock::duration d) noexcept {
   if (d <= clock::duration::zero()) return yield();
+  if (!runtime::on_fiber()) return sleep_without_runtime(d);
   detail::ticket only;
   detail::timeout_waiter timeout{only, deadline_after(d)};
   detail::park(only, detail::wait_reason::sleep, nullptr);  // Woken by: the timer.

@@ -56,7 +56,9 @@ class runtime_impl {
       : core{new sched::runtime_core{std::move(options)}} {}
   ~runtime_impl() {
     static_cast<void>(core->stop(false));
-    if (core->retire()) {
+    // In a forked child its threads cannot be joined, and what it has of the kernel is the
+    // parent's.
+    if (!sched::forked_without_exec() && core->retire()) {
       delete core;
     } else {
       sched::keep(*core);
@@ -200,6 +202,7 @@ std::uint64_t seed_of(const detail::seam& seam, unsigned index) noexcept {
 
 runtime_core::runtime_core(runtime_options&& options)
     : options_{std::move(options)}, stacks_{options_.stack_size} {
+  if (forked_without_exec()) refuse_in_child("makes a runtime");
   if (options_.seam != nullptr) seam_ = *options_.seam;
   watch_forks();
 #ifdef EXEUNT_FORCE_MIGRATION
@@ -275,6 +278,7 @@ bool runtime_core::retire() noexcept {
 
 runtime_core& runtime_core::current() {
   if (worker* const here = this_worker()) return here->home();
+  if (forked_without_exec()) refuse_in_child("needs a runtime");
   return detail::runtime_impl::core_of(detail::runtime_impl::default_runtime());
 }
 
@@ -285,9 +289,7 @@ clock::time_point runtime_core::now() const noexcept {
 // --- starting and readying
 
 void runtime_core::start(const fiber_options& options, unique_function<void()> body) {
-  if (forked_without_exec()) {
-    detail::fatal("a forked child starts a fiber; only exec is allowed after fork");
-  }
+  if (forked_without_exec()) refuse_in_child("starts a fiber");
   worker* const here = this_worker();
   const bool local = here != nullptr && &here->home() == this;
   fiber& fresh = [&]() -> fiber& {
@@ -335,6 +337,7 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
   ready.state.store(fiber_state::ready, memory_order_release);
   worker* const here = this_worker();
   const bool outside = here == nullptr || &here->home() != this;
+  if (outside && forked_without_exec()) return;  // The fiber is the parent's.
   // Once it is in a queue the fiber may run, and all of the runtime end, before we are done here.
   // order: relaxed, published by the queue's lock; the release below is for retire().
   if (outside) outsiders_.fetch_add(1, memory_order_relaxed);
@@ -371,6 +374,7 @@ void runtime_core::fiber_ended() noexcept {
 
 runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   stop_result outcome;
+  if (forked_without_exec()) return outcome;  // Its workers are the parent's.
   if (std::exchange(stopped_, true)) return outcome;
   const worker* const here = this_worker();
   const bool inside = here != nullptr && &here->home() == this;

@@ -17,6 +17,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/race.hpp>
 
+#include "sched/current.hpp"
 #include "sched/runtime_core.hpp"
 
 namespace exeunt::detail {
@@ -166,6 +167,7 @@ timer_node::~timer_node() {
 }
 
 bool timer_node::start(clock::time_point when) noexcept {
+  if (sched::forked_without_exec()) sched::refuse_in_child("starts a timer");
   // A node whose runtime has ended goes on with the one that starts it now.
   if (queue_ == nullptr || queue_->home() == nullptr) {
     queue_ = &sched::runtime_core::current().timers();
@@ -178,6 +180,9 @@ bool timer_node::start(clock::time_point when) noexcept {
   return was_queued;
 }
 
-bool timer_node::stop() noexcept { return queue_ != nullptr && queue_->stop(*this); }
+bool timer_node::stop() noexcept {
+  if (sched::forked_without_exec()) return std::exchange(index_, not_queued) != not_queued;
+  return queue_ != nullptr && queue_->stop(*this);
+}
 
 }  // namespace exeunt::detail

@@ -405,7 +405,9 @@ void worker::fiber_entry(void* block, void* message) {
   if (const auto failure = detail::call_caught(self.body)) detail::report_panic(*failure);
   self.body = nullptr;
 
-  leave_for_good(this_worker(), {.act = [](worker& here, const after_switch& after) noexcept {
+  worker* const runs_here = this_worker();
+  if (runs_here == nullptr) refuse_in_child("returns from the fiber that forked it");
+  leave_for_good(runs_here, {.act = [](worker& here, const after_switch& after) noexcept {
                    fiber& ended = *after.left;
                    here.stacks_.put(ended.stack);
                    arch::san_destroy(ended.san);

@@ -11,15 +11,18 @@
 #include <cstddef>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include <exeunt/sched/io.hpp>
 #include <exeunt/sched/runtime.hpp>
+#include <exeunt/sched/timer_node.hpp>
 
 #include "support/child.hpp"
 #include "support/semaphore.hpp"
+#include "support/until_parked.hpp"
 
 namespace exeunt {
 namespace {
@@ -169,6 +172,120 @@ TEST(runtime_exit, a_forked_child_may_exit_and_reports_nothing) {
   child forks{"fork"};
   EXPECT_EQ(forks.finish(), 0) << forks.output();
   EXPECT_EQ(count_of(forks.output(), "leaked fiber"), 1U) << forks.output();
+}
+
+// A child's copies of the parent's descriptors are destroyed by its exit(), and share the poller.
+TEST(runtime_exit, a_forked_childs_exit_leaves_the_parents_descriptors_registered) {
+  if (child::body() == "fork with descriptor") {
+    static detail::io_descriptor end;
+    static runtime second{{.procs = 1}};
+    int fds[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    second.run([&] { end = *detail::io_descriptor::adopt(fds[0]); });
+    const pid_t forked = ::fork();
+    if (forked == 0) std::exit(4);
+    int status = 0;
+    EXPECT_EQ(::waitpid(forked, &status, 0), forked);
+    EXPECT_EQ(WEXITSTATUS(status), 4);
+    EXPECT_EQ(::write(fds[1], "x", 1), 1);
+    second.run([] {
+      EXPECT_TRUE(end.wait(detail::io_direction::read, detail::wait_reason::io_read, nullptr));
+    });
+    end.close();
+    EXPECT_EQ(second.stop(), 0U);
+    test::say("still registered");
+    std::exit(0);
+  }
+  child forks{"fork with descriptor"};
+  EXPECT_EQ(forks.finish(), 0) << forks.output();
+  EXPECT_NE(forks.output().find("still registered"), std::string::npos) << forks.output();
+}
+
+TEST(runtime_exit, each_call_of_a_forked_child_that_needs_a_runtime_says_so) {
+  struct attempt {
+    const char* said;
+    void (*make)();
+  };
+  static const attempt attempts[] = {
+      {"yields", [] { yield(); }},
+      {"waits", [] { semaphore{}.wait(); }},
+      {"sleeps", [] { sleep(std::chrono::milliseconds{1}); }},
+      {"makes a runtime", [] { const runtime another{{.procs = 1}}; }},
+      {"needs a runtime", [] { static_cast<void>(runtime::current()); }},
+      {"starts a timer",
+       [] {
+         detail::ticket none;
+         const detail::timeout_waiter late{none, clock::now() + std::chrono::hours{1}};
+       }},
+      {"registers a descriptor",
+       [] { static_cast<void>(detail::io_descriptor::adopt(::dup(STDOUT_FILENO))); }},
+      {"returns from the fiber that forked it", nullptr},
+  };
+  if (child::body() == "fork and call") {
+    runtime workers{{.procs = 1}};
+    for (const attempt& made : attempts) {
+      int status = 0;
+      workers.run([&] {
+        const pid_t forked = ::fork();
+        if (forked == 0 && made.make == nullptr) return;
+        if (forked == 0) {
+          made.make();
+          std::_Exit(0);
+        }
+        EXPECT_EQ(::waitpid(forked, &status, 0), forked);
+      });
+      EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) << made.said;
+    }
+    std::exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  child forks{"fork and call"};
+  EXPECT_EQ(forks.finish(), 0) << forks.output();
+  for (const attempt& made : attempts) {
+    const std::string text = std::string{"a forked child "} + made.said + "; only exec is allowed";
+    EXPECT_EQ(count_of(forks.output(), text), 1U) << text << " in\n" << forks.output();
+  }
+}
+
+// What only touches memory goes on, so that exit() may destroy what the child has inherited.
+TEST(runtime_exit, a_forked_child_may_wake_stop_and_destroy_what_it_inherited) {
+  if (child::body() == "fork and destroy") {
+    auto* const workers = new runtime{{.procs = 1}};
+    semaphore gate;
+    int fds[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    detail::io_descriptor end;
+    workers->run([&] {
+      end = *detail::io_descriptor::adopt(fds[0]);
+      go([&] { gate.wait(); });
+      test::until_parked(1, detail::wait_reason::semaphore);
+    });
+    auto several = std::make_unique<detail::ticket>();
+    auto timeout =
+        std::make_unique<detail::timeout_waiter>(*several, clock::now() + std::chrono::hours{1});
+    const pid_t forked = ::fork();
+    if (forked == 0) {
+      gate.post();
+      gate.post();
+      gate.wait();  // Which finds the second.
+      timeout.reset();
+      end.shut_down();
+      end.close();
+      EXPECT_EQ(workers->stop(), 0U);
+      delete workers;
+      std::_Exit(testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = 0;
+    EXPECT_EQ(::waitpid(forked, &status, 0), forked);
+    EXPECT_EQ(status, 0);
+    timeout.reset();
+    gate.post();
+    end.close();
+    EXPECT_EQ(workers->stop(), 0U);
+    delete workers;
+    std::exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  child forks{"fork and destroy"};
+  EXPECT_EQ(forks.finish(), 0) << forks.output();
 }
 
 TEST(runtime_exit, a_forked_child_that_goes_on_is_told_why_it_may_not) {

@@ -82,6 +82,11 @@ struct runtime_stats {
 
 /// A set of worker threads and the fibers they run. Several may live at once.
 ///
+/// After fork() a child of a process that has had a runtime has none: exec and exit are what it
+/// may do. Calls that need a runtime (to start a fiber or a timer, to wait, to yield, to register
+/// a descriptor, to make a runtime) and the return from the fiber that forked abort with a message
+/// that says so; those that only touch memory, such as a send that finds room, go on.
+///
 /// Threads: all members may be called from anywhere but stop(), run() and the destructor, which
 ///          must not be called from one of this runtime's own fibers.
 class EXEUNT_API runtime {
