@@ -12,11 +12,12 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#include "sched/thread_mask.hpp"
 
 namespace exeunt::sched {
 
@@ -26,6 +27,9 @@ constexpr std::chrono::seconds idle_max{10};
 }  // namespace
 
 struct blocking_pool::shared : detail::ref_counted {
+  explicit shared(const sigset_t& of_users) : mask{of_users} {}
+
+  const sigset_t mask;
   std::mutex lock;
   std::condition_variable changed;
   std::deque<unique_function<void()>> jobs;
@@ -38,9 +42,7 @@ struct blocking_pool::shared : detail::ref_counted {
   }
 
   static void work(const detail::ref_ptr<shared>& self) {
-    sigset_t all;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    take_mask(self->mask);
     std::unique_lock guard{self->lock};
     for (;;) {
       while (!self->jobs.empty()) {
@@ -61,7 +63,8 @@ struct blocking_pool::shared : detail::ref_counted {
   }
 };
 
-blocking_pool::blocking_pool() : shared_{detail::ref_ptr<shared>::adopt(new shared)} {}
+blocking_pool::blocking_pool(const sigset_t& mask)
+    : shared_{detail::ref_ptr<shared>::adopt(new shared{mask})} {}
 
 blocking_pool::~blocking_pool() {
   const std::lock_guard guard{shared_->lock};

@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <csignal>
+
 #include <exeunt/base/function.hpp>
 #include <exeunt/base/ref_counted.hpp>
 
@@ -13,7 +15,8 @@ class blocking_pool {
  public:
   static constexpr unsigned threads_max = 512;
 
-  blocking_pool();
+  /// Its threads take_mask(mask).
+  explicit blocking_pool(const sigset_t& mask);
   /// Jobs that run are left to their threads; queued ones still run, on detached threads.
   ~blocking_pool();
   blocking_pool(const blocking_pool&) = delete;

@@ -6,6 +6,7 @@
 #include "sched/current.hpp"
 
 #include <pthread.h>
+#include <csignal>
 #include <cstdio>
 
 #include <exeunt/base/assert.hpp>
@@ -34,7 +35,14 @@ worker* this_worker() noexcept {
 
 void watch_forks() {
   [[maybe_unused]] static const int once = ::pthread_atfork(nullptr, nullptr, [] {
-    this_thread().of_worker = nullptr;
+    thread_state& here = this_thread();
+    here.of_worker = nullptr;
+    if (here.hides_broken_pipes) {
+      sigset_t broken_pipe;
+      sigemptyset(&broken_pipe);
+      sigaddset(&broken_pipe, SIGPIPE);
+      ::pthread_sigmask(SIG_UNBLOCK, &broken_pipe, nullptr);
+    }
     forked.store(true, detail::memory_order_relaxed);  // order: see forked_without_exec().
   });
 }

@@ -23,6 +23,7 @@ struct thread_state {
   thread_block block;
   detail::random_source random{0};
   bool seeded = false;
+  bool hides_broken_pipes = false;  ///< blocks SIGPIPE, which its forked children must not
 };
 
 /// The calling thread's state. Ask again after whatever may park: a fiber may wake on another

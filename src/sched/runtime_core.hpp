@@ -22,6 +22,7 @@
 #include "sched/inject_queue.hpp"
 #include "sched/io_slot.hpp"
 #include "sched/seam.hpp"
+#include "sched/thread_mask.hpp"
 #include "sched/timers.hpp"
 #include "sched/worker.hpp"
 
@@ -72,6 +73,8 @@ class runtime_core {
   const runtime_options& options() const noexcept { return options_; }
   const detail::seam& seam() const noexcept { return seam_; }
   arch::stack_pool& stacks() noexcept { return stacks_; }
+  /// What take_mask() gives this runtime's threads.
+  const sigset_t& mask() const noexcept { return mask_; }
   clock::time_point now() const noexcept;
 
   // Sleeping and waking; idle.cpp has the protocol.
@@ -112,7 +115,8 @@ class runtime_core {
   inject_queue injected_;
   detail::timer_queue& timers_ = detail::timer_queue::open(*this);
   io_registry io_;
-  blocking_pool blocking_;
+  const sigset_t mask_ = mask_of_users();
+  blocking_pool blocking_{mask_};
   std::vector<std::unique_ptr<worker>> workers_;
 
   detail::spin_lock idle_lock_;

@@ -21,7 +21,6 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <utility>
 
@@ -33,6 +32,7 @@
 #include "arch/switch.hpp"
 #include "sched/current.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/thread_mask.hpp"
 
 namespace exeunt::sched {
 
@@ -67,10 +67,7 @@ void worker::loop() noexcept {
   std::snprintf(name, sizeof name, "exeunt-%u", index_ % 10000);
   ::pthread_setname_np(::pthread_self(), name);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // The default of 50 µs would be added to every sleep.
-  sigset_t broken_pipe;
-  sigemptyset(&broken_pipe);
-  sigaddset(&broken_pipe, SIGPIPE);
-  ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
+  take_mask(home_.mask());
   arch::ensure_alt_stack();
   arch::san_adopt_thread(loop_san_);
   eh_globals_ = arch::eh_globals();

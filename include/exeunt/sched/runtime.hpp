@@ -87,6 +87,10 @@ struct runtime_stats {
 /// a descriptor, to make a runtime) and the return from the fiber that forked abort with a message
 /// that says so; those that only touch memory, such as a send that finds room, go on.
 ///
+/// Signals: the workers, and the threads of blocking(), have the mask of the thread that made the
+///          runtime, with SIGPIPE blocked. A child of fork() has SIGPIPE as it was. posix_spawn(),
+///          system() and popen() hand the mask on as it is: with posix_spawn() give a mask
+///          (POSIX_SPAWN_SETSIGMASK) to children that are to end by SIGPIPE.
 /// Threads: all members may be called from anywhere but stop(), run() and the destructor, which
 ///          must not be called from one of this runtime's own fibers.
 class EXEUNT_API runtime {
