@@ -141,9 +141,11 @@ TEST_P(io_test, readiness_starts_a_fiber_and_only_once) {
     shared.started.wait();
     EXPECT_EQ(shared.starts, 1);
 
-    b.start_when_readable(body, &shared);
-    EXPECT_TRUE(b.cancel_start());
-    EXPECT_FALSE(b.cancel_start());
+    // Of another one: the kernel may have reported that byte twice, which starts at once, too.
+    auto [c, d] = make_pair();
+    d.start_when_readable(body, &shared);
+    EXPECT_TRUE(d.cancel_start());
+    EXPECT_FALSE(d.cancel_start());
 
     // What arrived while nobody was registered starts it at once.
     EXPECT_EQ(::write(a.fd(), "y", 1), 1);
