@@ -5,6 +5,7 @@
 //   I1  A fiber's home never changes; only its home's workers run it.
 //   I2  The default runtime is started once, by whoever needs it first, and never destroyed.
 //   I3  After stop() no worker of this runtime runs anything, except a bounded stop that says so.
+//       The fiber that called for that one is none from then on, but part of a plain thread.
 //   I4  A core lives until no thread is inside make_ready_last(), and for good if it has abandoned
 //       a fiber: wakers may still find the fiber's waiters, and call its home.
 // Locks: registry_lock guards the list of runtimes; it is taken before a slab's lock.
@@ -423,6 +424,9 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   detail::race_acquire(this);  // What the fibers did is visible now.
   outcome.left = fibers();
   if (inside) std::erase_if(outcome.left, [](const auto& i) { return i.id == this_fiber::id(); });
+  // A fiber that calls exit() goes on with the static destructors. There is no loop any more that
+  // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
+  if (inside) this_thread().of_worker = nullptr;
   if (options_.signal_dumps) arch::uninstall_fault_handler();
   const detail::spin_guard guard{registry_lock};
   std::erase(registry(), this);

@@ -50,7 +50,8 @@ class runtime_core {
   };
   /// Ends the workers; see runtime::stop(). With `bounded`, all is over within 100 ms: workers
   /// whose fibers reach no scheduling point are given up, and this object must then be leaked. It
-  /// may then be called by one of its own fibers, which goes on, and is not among those left.
+  /// may then be called by one of its own fibers, which goes on, as a plain thread, and is not
+  /// among those left.
   stop_result stop(bool bounded) noexcept;
 
   /// After a stop() that ended all workers: destroys what never ran, and gives back what nobody can

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <exeunt/sched/io.hpp>
@@ -122,6 +123,32 @@ TEST(runtime_exit, may_be_called_by_a_fiber) {
   child inside{"inside"};
   EXPECT_EQ(inside.finish(), 3);
   EXPECT_EQ(inside.output().find("exeunt"), std::string::npos) << inside.output();
+}
+
+// Whatever the destructors of static objects do, they must not need the loop of a worker that is
+// in the middle of exit().
+TEST(runtime_exit, may_be_called_by_a_fiber_before_destructors_that_wait) {
+  if (child::body() == "inside, then waits") {
+    // Made before the runtime is first used, and so destroyed after it has stopped.
+    static struct waits {
+      ~waits() {
+        for (int i = 0; i < 300; ++i) detail::checkpoint();
+        yield();
+        sleep(std::chrono::milliseconds{1});
+        semaphore posted;
+        std::thread other{[&] { posted.post(); }};
+        posted.wait();
+        other.join();
+        if (!runtime::on_fiber()) test::say("destroyed");
+      }
+    } const at_end;
+    go([] { std::exit(3); });
+    semaphore never;
+    never.wait();
+  }
+  child inside{"inside, then waits"};
+  EXPECT_EQ(inside.finish(), 3) << inside.output();
+  EXPECT_NE(inside.output().find("destroyed"), std::string::npos) << inside.output();
 }
 
 // A listener in a static object is closed after the default runtime has stopped.
