@@ -11,8 +11,8 @@
 // A peer that writes no more is remembered for good: data and end may come in one edge, and whoever
 // reads only the data must not wait for another one.
 // Locks: a slot's lock comes after the timers' and before the run queues'.
-// Wake-ups: park in wait() is ended by deliver() (an event), shut_down(), the deadline's timer, or
-//   the cancel node.
+// Wake-ups: park in wait() is ended by deliver() (an event), shut_down(), the end of the runtime
+//   (orphan()), the deadline's timer, or the cancel node.
 // Tests: tests/sched/io_test.cpp.
 
 #include <exeunt/sched/io.hpp>
@@ -44,14 +44,24 @@ constexpr std::uint64_t address_mask = (std::uint64_t{1} << address_bits) - 1;
 }  // namespace
 
 void io_registry::orphan() noexcept {
-  const detail::spin_guard guard{lock_};
-  for (io_slot* const slab : slabs_) {
+  for (std::size_t s = 0;; ++s) {
+    io_slot* slab = nullptr;
+    {
+      const detail::spin_guard guard{lock_};
+      orphaned_ = true;
+      if (s == slabs_.size()) return;
+      slab = slabs_[s];
+    }
     for (std::size_t i = 0; i < slab_slots; ++i) {
-      const detail::spin_guard slot_guard{slab[i].lock};
-      slab[i].shut = true;
-      slab[i].sides = {};
-      slab[i].start = nullptr;
-      slab[i].home = nullptr;
+      detail::wakeup due[2];
+      {
+        const detail::spin_guard guard{slab[i].lock};
+        slab[i].end_waits(due);
+        slab[i].start = nullptr;
+        slab[i].home = nullptr;
+      }
+      due[0].fire();
+      due[1].fire();
     }
   }
 }
@@ -81,8 +91,8 @@ io_slot* io_registry::get(runtime_core& home) {
   free_ = slot->next_free;
   const detail::spin_guard slot_guard{slot->lock};
   ++slot->generation;  // Odd: in use.
-  slot->home = &home;
-  slot->shut = false;
+  slot->home = orphaned_ ? nullptr : &home;
+  slot->shut = orphaned_;
   slot->sides = {};
   return slot;
 }
@@ -162,6 +172,15 @@ namespace exeunt::detail {
 using sched::io_registry;
 using sched::runtime_core;
 
+// Under `lock`.
+void io_slot::end_waits(wakeup (&due)[2]) noexcept {
+  shut = true;
+  for (std::size_t i = 0; i < sides.size(); ++i) {
+    waiter* const waiting = std::exchange(sides[i].waiting, nullptr);
+    if (waiting == nullptr || !waiting->claim(due[i])) due[i] = wakeup{};
+  }
+}
+
 result<io_descriptor> io_descriptor::adopt(int fd) noexcept {
   // The poller is shared with the parent, which would be given our slots' addresses.
   if (sched::forked_without_exec()) sched::refuse_in_child("registers a descriptor");
@@ -218,7 +237,7 @@ result<> io_descriptor::wait(io_direction direction, wait_reason why, cancel_nod
     EXEUNT_ASSERT(side.waiting == nullptr, "two waiters for one direction of a descriptor");
     waiter self;
     side.waiting = &self;
-    park(guard.release(), why, this);  // Woken by: an event, shut_down().
+    park(guard.release(), why, this);  // Woken by: an event, shut_down(), orphan().
     const spin_guard again{slot_->lock};
     return slot_->shut ? result<>{fail(errc::closed)} : result<>{};
   }
@@ -238,7 +257,8 @@ result<> io_descriptor::wait(io_direction direction, wait_reason why, cancel_nod
   bool timed_out = false;
   if (registered) {
     timeout_waiter timeout{several, deadline};
-    park(several, why, this);  // Woken by: an event, shut_down(), `cancel`, the deadline's timer.
+    // Woken by: an event, shut_down(), orphan(), `cancel`, the deadline's timer.
+    park(several, why, this);
     timed_out = timeout.won();
   }
   if (registered && cancel != nullptr) cancel->remove_waiter(canceled);
@@ -302,14 +322,10 @@ void io_descriptor::shut_down() noexcept {
   runtime_core* home = nullptr;
   {
     const spin_guard guard{slot_->lock};
-    slot_->shut = true;
+    slot_->end_waits(due);
     home = slot_->home;
     start = std::exchange(slot_->start, nullptr);
     argument = slot_->start_argument;
-    for (std::size_t i = 0; i < 2; ++i) {
-      waiter* const waiting = std::exchange(slot_->sides[i].waiting, nullptr);
-      if (waiting != nullptr && !waiting->claim(due[i])) continue;
-    }
   }
   due[0].fire();
   due[1].fire();

@@ -33,6 +33,9 @@ struct io_slot {
   std::uint32_t generation = 0;  // Of the descriptor; events of an earlier one are dropped.
   sched::runtime_core* home = nullptr;
   io_slot* next_free = nullptr;
+
+  /// Under the lock: shuts, and claims who waits; `due` is to be fired after unlocking.
+  void end_waits(wakeup (&due)[2]) noexcept;
 };
 
 }  // namespace exeunt::detail
@@ -52,8 +55,9 @@ class io_registry {
   /// Throws: std::bad_alloc.
   detail::io_slot* get(runtime_core& home);
   void put(detail::io_slot& slot) noexcept;
-  /// The runtime has ended: whoever still owns a descriptor gets errc::closed. Who waited on it
-  /// was abandoned, and is forgotten.
+  /// The runtime has ended: whoever waits on a descriptor of it, or still owns one, gets
+  /// errc::closed: threads and fibers of other runtimes. Of its own, which were abandoned, the
+  /// wake-up ends in a queue that nobody takes from.
   void orphan() noexcept;
 
   /// Slot and generation as one word for the poller: an address, and the low 16 bits of the count.
@@ -67,6 +71,7 @@ class io_registry {
   detail::spin_lock lock_;
   std::vector<detail::io_slot*> slabs_;
   detail::io_slot* free_ = nullptr;
+  bool orphaned_ = false;
 };
 
 }  // namespace exeunt::sched

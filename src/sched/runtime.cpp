@@ -412,8 +412,8 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
     }
     futex_wait(ended_workers_, ended);
   }
+  const bool nobody_runs = outcome.all_workers_ended;
   if (inside) outcome.all_workers_ended = false;
-  if (outcome.all_workers_ended) io_.orphan();
   for (const auto& w : workers_) {
     if (outcome.all_workers_ended) {
       w->thread_.join();
@@ -424,6 +424,8 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   detail::race_acquire(this);  // What the fibers did is visible now.
   outcome.left = fibers();
   if (inside) std::erase_if(outcome.left, [](const auto& i) { return i.id == this_fiber::id(); });
+  // After the look at who is left: it makes those ready that nobody will run.
+  if (nobody_runs) io_.orphan();
   // A fiber that calls exit() goes on with the static destructors. There is no loop any more that
   // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
   if (inside) this_thread().of_worker = nullptr;

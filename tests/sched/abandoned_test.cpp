@@ -93,6 +93,42 @@ TEST(abandoned, a_descriptor_may_be_closed_after_the_runtime) {
   }
 }
 
+// Who waits on a descriptor need not be a fiber of the descriptor's runtime.
+TEST(abandoned, a_runtimes_end_ends_the_waits_of_others_on_its_descriptors) {
+  int fds[2] = {-1, -1};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+  runtime other{{.procs = 1}};
+  detail::io_descriptor ends[2];
+  result<> outcomes[2];
+  std::thread thread;
+  other.run([&] {
+    semaphore done;
+    {
+      runtime workers{{.procs = 1}};
+      workers.run([&] {
+        for (int i = 0; i < 2; ++i) ends[i] = *detail::io_descriptor::adopt(fds[i]);
+      });
+      go([&] {
+        outcomes[0] = ends[0].wait(detail::io_direction::read, wait_reason::io_read, nullptr,
+                                   clock::now() + std::chrono::hours{1});
+        done.post();
+      });
+      // It waits before the end or after it; the outcome is the same.
+      thread = std::thread{[&] {
+        outcomes[1] = ends[1].wait(detail::io_direction::read, wait_reason::io_read, nullptr);
+      }};
+      until_parked(1, wait_reason::io_read);
+    }
+    done.wait();
+  });
+  thread.join();
+  for (const auto& outcome : outcomes) {
+    ASSERT_FALSE(outcome);
+    EXPECT_TRUE(outcome.error().is(errc::closed));
+  }
+  EXPECT_EQ(other.stop(), 0U);
+}
+
 TEST(abandoned, a_descriptor_may_be_closed_between_stop_and_the_end) {
   int fds[2] = {-1, -1};
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);

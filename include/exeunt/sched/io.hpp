@@ -40,7 +40,8 @@ class EXEUNT_API io_descriptor {
   /// waits to read do not park.
   ///
   /// Returns: errc::canceled or errc::deadline_exceeded when `cancel` ended (its error);
-  ///          errc::deadline_exceeded when `deadline` passed; errc::closed after shut_down().
+  ///          errc::deadline_exceeded when `deadline` passed; errc::closed after shut_down(),
+  ///          or when the runtime that adopted it has stopped.
   /// Asserts: no other waiter in this direction.
   [[nodiscard]] result<> wait(io_direction direction, wait_reason why, cancel_node* cancel,
                               clock::time_point deadline = no_deadline) noexcept;
