@@ -26,6 +26,8 @@ std::optional<error> call_caught(function_ref<void()> body) {
   }
 }
 
-void report_panic(const error& what) noexcept { sched::runtime_core::current().report_panic(what); }
+void report_panic(const error& what) noexcept {
+  sched::runtime_core::current_or_fatal().report_panic(what);
+}
 
 }  // namespace exeunt::detail

@@ -149,10 +149,10 @@ void runtime_core::sleep(worker& w) noexcept {
   if (!work_in_sight(w)) {
     w.sleeps.fetch_add(1, memory_order_relaxed);
     if (polls) {
-      const clock::time_point until = timers_.next();
+      const clock::time_point until = timers().next();
       polling_until_.store(until.time_since_epoch().count(), memory_order_seq_cst);
       // A timer started before that store is seen by this look; a later one sees the store.
-      if (timers_.next() >= until) {
+      if (timers().next() >= until) {
         poll_io(until, &w);
         return;
       }

@@ -6,6 +6,8 @@
 //   I2  shut  =>  nobody waits and nothing is to be started.
 //   I3  An event counts only if its generation is the slot's: a descriptor's number and slot may
 //       have been given to another connection between the kernel's report and its handling.
+//   I4  A slot names its runtime until that has ended. Who uses it after unlocking made a
+//       runtime_hold before: a descriptor's owner may be on any thread.
 // A readiness that nobody waits for is kept in `ready` and ends the next wait at once, so that an
 // edge between a system call's EAGAIN and the wait is not lost; the price is one EAGAIN more.
 // A peer that writes no more is remembered for good: data and end may come in one edge, and whoever
@@ -278,6 +280,7 @@ void io_descriptor::start_when_readable(void (*fiber_body)(void*), void* argumen
   EXEUNT_ASSERT(slot_ != nullptr);
   if (sched::forked_without_exec()) sched::refuse_in_child("waits for a descriptor");
   runtime_core* home = nullptr;
+  sched::runtime_hold hold;
   {
     const spin_guard guard{slot_->lock};
     EXEUNT_ASSERT(slot_->sides[0].waiting == nullptr && slot_->start == nullptr);
@@ -288,6 +291,7 @@ void io_descriptor::start_when_readable(void (*fiber_body)(void*), void* argumen
       slot_->start_argument = argument;
       return;
     }
+    hold = sched::runtime_hold{home};
   }
   EXEUNT_ASSERT(home != nullptr, "the descriptor's runtime has ended");
   home->start({.name = "connection"}, [fiber_body, argument] { fiber_body(argument); });
@@ -320,11 +324,13 @@ void io_descriptor::shut_down() noexcept {
   void (*start)(void*) = nullptr;
   void* argument = nullptr;
   runtime_core* home = nullptr;
+  sched::runtime_hold hold;
   {
     const spin_guard guard{slot_->lock};
     slot_->end_waits(due);
     home = slot_->home;
     start = std::exchange(slot_->start, nullptr);
+    if (start != nullptr) hold = sched::runtime_hold{home};
     argument = slot_->start_argument;
   }
   due[0].fire();
@@ -348,6 +354,7 @@ int io_descriptor::release() noexcept {
   // To deregister it would be to deregister the parent's: the poller is shared.
   if (sched::forked_without_exec()) return fd;
   runtime_core* home = nullptr;
+  sched::runtime_hold hold;
   {
     const spin_guard guard{slot->lock};
     EXEUNT_ASSERT(slot->sides[0].waiting == nullptr && slot->sides[1].waiting == nullptr &&
@@ -355,6 +362,7 @@ int io_descriptor::release() noexcept {
                   "a descriptor was closed by its owner while somebody waits on it");
     slot->shut = true;
     home = slot->home;
+    hold = sched::runtime_hold{home};
   }
   if (home != nullptr) {
     home->poller().remove(fd);

@@ -6,8 +6,9 @@
 //   I2  The default runtime is started once, by whoever needs it first, and never destroyed.
 //   I3  After stop() no worker of this runtime runs anything, except a bounded stop that says so.
 //       The fiber that called for that one is none from then on, but part of a plain thread.
-//   I4  A core lives until no thread is inside make_ready_last(), and for good if it has abandoned
-//       a fiber: wakers may still find the fiber's waiters, and call its home.
+//   I4  A core lives until no thread is inside make_ready_last() or has a runtime_hold, and for
+//   good
+//       if it has abandoned a fiber: wakers may still find the fiber's waiters, and call its home.
 // Locks: registry_lock guards the list of runtimes; it is taken before a slab's lock.
 // Wake-ups: run_body() is woken by its fiber's end; stop() by the last worker that falls idle and
 //   by each worker's end.
@@ -239,7 +240,6 @@ runtime_core::runtime_core(runtime_options&& options)
       wake_worker(*w);
       if (w->thread_.joinable()) w->thread_.join();
     }
-    timers_.close();
     const detail::spin_guard guard{registry_lock};
     std::erase(registry(), this);
     throw;
@@ -254,6 +254,8 @@ runtime_core::~runtime_core() {
 bool runtime_core::retire() noexcept {
   if (std::exchange(retired_, true)) return true;
   detail::race_acquire(this);
+  timers_.queue.close();
+  wait_for_outsiders();  // Who found us by a descriptor or a timer may be about to start a fiber.
   // Abandoned fibers are never unwound, and what they own is theirs for ever. Bodies that never ran
   // are destroyed, here and not with their blocks: they may wake fibers, of this runtime, too.
   std::vector<unique_function<void()>> never_ran;
@@ -268,13 +270,43 @@ bool runtime_core::retire() noexcept {
     if (left.san.tsan != nullptr) arch::san_destroy(left.san);
   });
   never_ran.clear();
-  timers_.close();
-  // Who made the last of our fibers ready may not be done yet.
-  while (outsiders_.load(memory_order_acquire) != 0) ::sched_yield();
+  wait_for_outsiders();  // Who made the last of our fibers ready may not be done yet.
   if (!abandoned) return true;
   stacks_.trim();
   own_poller_.reset();  // Descriptors are orphaned, and no worker sleeps: nobody asks for it.
   return false;
+}
+
+void runtime_core::wait_for_outsiders() noexcept {
+  // order: acquire, pairs with the release of each that left.
+  while (outsiders_.load(memory_order_acquire) != 0) ::sched_yield();
+}
+
+runtime_hold::runtime_hold(runtime_core* found) noexcept {
+  const worker* const here = this_worker();
+  if (found == nullptr || (here != nullptr && &here->home() == found)) return;
+  // order: relaxed; published by the lock that the caller holds.
+  found->outsiders_.fetch_add(1, memory_order_relaxed);
+  held_ = found;
+}
+
+runtime_hold::~runtime_hold() {
+  // order: release, pairs with wait_for_outsiders().
+  if (held_ != nullptr) held_->outsiders_.fetch_sub(1, memory_order_release);
+}
+
+runtime_core& runtime_core::current_or_fatal() noexcept {
+  try {
+    return current();
+  } catch (const std::exception& refused) {
+    char text[320];
+    std::snprintf(
+        text, sizeof text,
+        "the default runtime cannot start: %s; raise the limit that was met (`ulimit -n`, "
+        "`ulimit -u`, `ulimit -v`), or make a runtime before it is",
+        refused.what());
+    detail::fatal(text);
+  }
 }
 
 runtime_core& runtime_core::current() {

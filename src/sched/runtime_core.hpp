@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <exeunt/base/atomic.hpp>
@@ -28,6 +29,26 @@
 
 namespace exeunt::sched {
 
+/// Keeps a runtime from being destroyed. Made under the lock of the slot or timer queue by which
+/// the runtime was found, while that still names it: the runtime first takes its name out of these,
+/// and then waits for those that found it before. Cost: nothing for its own workers, which it waits
+/// for anyway.
+class runtime_hold {
+ public:
+  runtime_hold() noexcept = default;
+  /// Of null: of nobody.
+  explicit runtime_hold(runtime_core* found) noexcept;
+  runtime_hold(runtime_hold&& other) noexcept : held_{std::exchange(other.held_, nullptr)} {}
+  runtime_hold& operator=(runtime_hold&& other) noexcept {
+    std::swap(held_, other.held_);
+    return *this;
+  }
+  ~runtime_hold();
+
+ private:
+  runtime_core* held_ = nullptr;
+};
+
 class runtime_core {
  public:
   explicit runtime_core(runtime_options&& options);
@@ -37,6 +58,9 @@ class runtime_core {
 
   /// The calling fiber's runtime, else the default one, started if need be.
   static runtime_core& current();
+  /// The same for callers that cannot fail: if the default one cannot be started, the process ends
+  /// with a report of what was refused.
+  static runtime_core& current_or_fatal() noexcept;
 
   void start(const fiber_options& options, unique_function<void()> body);
   /// Makes a parked or new fiber ready. Any thread.
@@ -65,7 +89,7 @@ class runtime_core {
   void report_panic(const error& what) noexcept;
 
   // The parts.
-  detail::timer_queue& timers() noexcept { return timers_; }
+  detail::timer_queue& timers() noexcept { return timers_.queue; }
   fiber_slabs& slabs() noexcept { return slabs_; }
   inject_queue& injected() noexcept { return injected_; }
   poll::poller& poller() noexcept { return *poller_; }
@@ -100,11 +124,19 @@ class runtime_core {
   runtime_core* next_kept = nullptr;  ///< of those that retire() does not let go
 
  private:
+  friend class runtime_hold;
+  // Destroyed with the rest when the constructor fails, too.
+  struct closes_timers {
+    detail::timer_queue& queue;
+    ~closes_timers() { queue.close(); }
+  };
+
   bool work_in_sight(worker& w) noexcept;
   void wake_idle(worker& w) noexcept;
   void wake_worker(worker& w) noexcept;
   void wake_up(worker& w, bool polled) noexcept;
   bool poller_is_taken() noexcept;
+  void wait_for_outsiders() noexcept;
   void wait_until_quiet(std::size_t workers, clock::time_point limit) noexcept;
 
   runtime_options options_;
@@ -114,7 +146,7 @@ class runtime_core {
   arch::stack_pool stacks_;
   fiber_slabs slabs_;
   inject_queue injected_;
-  detail::timer_queue& timers_ = detail::timer_queue::open(*this);
+  closes_timers timers_{detail::timer_queue::open(*this)};
   io_registry io_;
   const sigset_t mask_ = mask_of_users();
   blocking_pool blocking_{mask_};
@@ -132,7 +164,8 @@ class runtime_core {
   detail::atomic<std::uint32_t> ended_workers_{0};  // A futex for stop().
   bool stopped_ = false;
   bool retired_ = false;
-  detail::atomic<std::uint32_t> outsiders_{0};  // Threads inside make_ready_last(), not workers.
+  detail::atomic<std::uint32_t> outsiders_{
+      0};  // Threads, not workers of ours, that are about to touch this.
 
   detail::atomic<std::uint64_t> started_{0};
   detail::atomic<std::uint64_t> ended_{0};

@@ -35,8 +35,7 @@ timer_queue* closed_queues = nullptr;  // Kept within reach of leak checkers.
 
 timer_queue& timer_queue::open(sched::runtime_core& home) {
   auto* const queue = new timer_queue;
-  // order: release publishes the runtime to nodes.
-  queue->home_.store(&home, memory_order_release);
+  queue->home_ = &home;
   return *queue;
 }
 
@@ -44,7 +43,7 @@ void timer_queue::close() noexcept {
   const race_ignore own;
   {
     const spin_guard guard{lock_};
-    home_.store(nullptr, memory_order_release);
+    if (std::exchange(home_, nullptr) == nullptr) return;  // Closed before.
     for (timer_node* const node : heap_) node->index_ = timer_node::not_queued;
     heap_.clear();
     heap_.shrink_to_fit();
@@ -106,9 +105,11 @@ void timer_queue::publish_next() noexcept {
   next_.store(first.time_since_epoch().count(), memory_order_seq_cst);
 }
 
-bool timer_queue::start(timer_node& node, clock::time_point when, bool& earliest) noexcept {
+timer_queue::started timer_queue::start(timer_node& node, clock::time_point when,
+                                        sched::runtime_hold& hold) noexcept {
   const race_ignore own;
   const spin_guard guard{lock_};
+  if (home_ == nullptr) return {.closed = true};
   const bool was_queued = node.index_ != timer_node::not_queued;
   node.when_ = when;
   node.order_ = ++order_;
@@ -119,9 +120,10 @@ bool timer_queue::start(timer_node& node, clock::time_point when, bool& earliest
     heap_.push_back(&node);
     up(heap_.size() - 1);
   }
-  earliest = node.index_ == 0;
   publish_next();
-  return was_queued;
+  if (node.index_ != 0) return {.was_queued = was_queued};
+  hold = sched::runtime_hold{home_};
+  return {.was_queued = was_queued, .earliest_of = home_};
 }
 
 bool timer_queue::stop(timer_node& node) noexcept {
@@ -168,16 +170,15 @@ timer_node::~timer_node() {
 
 bool timer_node::start(clock::time_point when) noexcept {
   if (sched::forked_without_exec()) sched::refuse_in_child("starts a timer");
-  // A node whose runtime has ended goes on with the one that starts it now.
-  if (queue_ == nullptr || queue_->home() == nullptr) {
-    queue_ = &sched::runtime_core::current().timers();
+  sched::runtime_hold hold;
+  timer_queue::started outcome{.closed = true};
+  if (queue_ != nullptr) outcome = queue_->start(*this, when, hold);
+  while (outcome.closed) {  // A node whose runtime has ended goes on with the caller's.
+    queue_ = &sched::runtime_core::current_or_fatal().timers();
+    outcome = queue_->start(*this, when, hold);
   }
-  bool earliest = false;
-  const bool was_queued = queue_->start(*this, when, earliest);
-  if (sched::runtime_core* const home = queue_->home(); earliest && home != nullptr) {
-    home->timer_moved_forward(when);
-  }
-  return was_queued;
+  if (outcome.earliest_of != nullptr) outcome.earliest_of->timer_moved_forward(when);
+  return outcome.was_queued;
 }
 
 bool timer_node::stop() noexcept {

@@ -14,7 +14,8 @@
 
 namespace exeunt::sched {
 class runtime_core;
-}
+class runtime_hold;
+}  // namespace exeunt::sched
 
 namespace exeunt::detail {
 
@@ -29,19 +30,19 @@ class timer_queue {
   /// outlive that runtime.
   /// Throws: std::bad_alloc.
   [[nodiscard]] static timer_queue& open(sched::runtime_core& home);
-  /// Forgets the nodes that are left: their owners find them stopped.
+  /// Forgets the nodes that are left: their owners find them stopped. Again: nothing.
   void close() noexcept;
   timer_queue(const timer_queue&) = delete;
   timer_queue& operator=(const timer_queue&) = delete;
 
-  /// Returns: whether `node` was queued before. `earliest` is set if it is the first to fire now.
-  bool start(timer_node& node, clock::time_point when, bool& earliest) noexcept;
+  struct started {
+    bool closed = false;      ///< the queue is: nothing was done
+    bool was_queued = false;  ///< the node was started before
+    /// If the node is the first to fire now: its runtime, to be told; not destroyed before `hold`.
+    sched::runtime_core* earliest_of = nullptr;
+  };
+  started start(timer_node& node, clock::time_point when, sched::runtime_hold& hold) noexcept;
   bool stop(timer_node& node) noexcept;
-
-  /// Null once closed.
-  [[nodiscard]] sched::runtime_core* home() const noexcept {
-    return home_.load(memory_order_acquire);  // order: pairs with open().
-  }
 
   /// When the first is due; no_deadline if there is none. Cost: one load.
   [[nodiscard]] clock::time_point next() const noexcept {
@@ -64,7 +65,7 @@ class timer_queue {
   timer_queue() = default;
   ~timer_queue() = default;
 
-  atomic<sched::runtime_core*> home_{nullptr};
+  sched::runtime_core* home_ = nullptr;  // Under lock_; null once closed.
   timer_queue* next_closed_ = nullptr;
   spin_lock lock_;
   std::vector<timer_node*> heap_;

@@ -337,6 +337,30 @@ TEST(runtime_exit, a_forked_child_that_goes_on_is_told_why_it_may_not) {
       << forks.output();
 }
 
+// Calls that cannot fail, such as the start of a timer, end the process with the reason.
+TEST(runtime_exit, a_default_runtime_that_cannot_start_says_what_was_refused) {
+  if (child::body() == "no descriptors") {
+    const rlimit none{0, 0};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    sleep(std::chrono::microseconds{1});
+    test::say("a thread sleeps by itself.");
+    try {
+      go([] {});
+    } catch (const std::system_error& refused) {
+      test::say("go() throws.");
+    }
+    detail::ticket none_waits;
+    const detail::timeout_waiter late{none_waits, clock::now() + std::chrono::hours{1}};
+    std::exit(0);
+  }
+  child refused{"no descriptors"};
+  EXPECT_EQ(refused.finish(), 1000 + SIGABRT);
+  for (const char* const part : {"sleeps by itself", "go() throws", "default runtime cannot start",
+                                 "epoll_create1: Too many open files", "ulimit -n"}) {
+    EXPECT_NE(refused.output().find(part), std::string::npos) << part << " in " << refused.output();
+  }
+}
+
 #if !EXEUNT_ASAN && !EXEUNT_TSAN  // They need all the address space there is.
 TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_nothing) {
   if (child::body() == "refused") {

@@ -10,6 +10,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -134,6 +136,7 @@ class hand_poller final : public poll::poller {
     return {};
   }
   void remove(int fd) noexcept override {
+    if (in_remove) in_remove();
     const std::lock_guard guard{lock_};
     removed.push_back(fd);
   }
@@ -161,6 +164,7 @@ class hand_poller final : public poll::poller {
 
   std::vector<std::pair<int, std::uint64_t>> added;
   std::vector<int> removed;
+  std::function<void()> in_remove;
 
  private:
   std::mutex lock_;
@@ -193,6 +197,36 @@ TEST(poller, is_the_one_that_is_handed_in) {
     EXPECT_EQ(poller.removed, (std::vector{fds[0]}));
     EXPECT_EQ(workers.stop(), 0U);
   }
+  ::close(fds[1]);
+}
+
+// Goal:   a runtime is not destroyed while another thread closes a descriptor of it.
+// Method: the closing thread is held up inside the poller until the runtime has stopped, and then
+//         for long enough that its end would most likely have come.
+TEST(poller, is_not_destroyed_while_a_descriptor_is_taken_out) {
+  int fds[2] = {-1, -1};
+  ASSERT_EQ(::pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+  hand_poller poller;
+  detail::seam parts{.poller = &poller};
+  auto workers = std::make_unique<runtime>(runtime_options{.procs = 1, .seam = &parts});
+  detail::io_descriptor end;
+  workers->run([&] { end = *detail::io_descriptor::adopt(fds[0]); });
+  std::atomic<bool> inside{false};
+  std::atomic<bool> stopped{false};
+  std::atomic<bool> destroyed{false};
+  poller.in_remove = [&] {
+    inside = true;
+    while (!stopped) std::this_thread::yield();
+    for (int i = 0; i < 10'000; ++i) std::this_thread::yield();
+    EXPECT_FALSE(destroyed);
+  };
+  std::thread closes{[&] { end.close(); }};
+  while (!inside) std::this_thread::yield();
+  EXPECT_EQ(workers->stop(), 0U);
+  stopped = true;
+  workers.reset();
+  destroyed = true;
+  closes.join();
   ::close(fds[1]);
 }
 

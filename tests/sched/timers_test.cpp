@@ -47,8 +47,8 @@ class timers_test : public ::testing::Test {
     return clock::time_point{} + std::chrono::hours{1} + clock::duration{offset};
   }
   void start(recorder& node, int offset) {
-    bool earliest = false;
-    queue.start(node, at(offset), earliest);
+    sched::runtime_hold hold;
+    queue.start(node, at(offset), hold);
   }
 
   frozen_clock frozen;
@@ -86,12 +86,14 @@ TEST_F(timers_test, a_start_of_a_started_one_moves_it_both_ways) {
   recorder& first = add(1);
   start(first, 10);
   start(add(2), 20);
-  bool earliest = true;
-  EXPECT_TRUE(queue.start(first, at(30), earliest));
-  EXPECT_FALSE(earliest);
+  sched::runtime_hold hold;
+  const auto later = queue.start(first, at(30), hold);
+  EXPECT_TRUE(later.was_queued);
+  EXPECT_EQ(later.earliest_of, nullptr);
   EXPECT_EQ(queue.next(), at(20));
-  EXPECT_TRUE(queue.start(first, at(5), earliest));
-  EXPECT_TRUE(earliest);
+  const auto sooner = queue.start(first, at(5), hold);
+  EXPECT_TRUE(sooner.was_queued);
+  EXPECT_EQ(sooner.earliest_of, &core);
   queue.fire_due(at(30));
   EXPECT_EQ(log, (std::vector{1, 2}));
 }
