@@ -3,24 +3,34 @@
 //
 // Invariants:
 //   I1  A record reaches the sink whole and alone.
-// Locks: log_lock is a leaf; the sink is called under it and must not log.
+// Locks: log_lock is a leaf; the sink is called under it and must neither log nor park. It is one
+//   that sleeps: a sink, or a write(2) to a pipe that nobody reads, may take as long as it likes,
+//   and whoever logs meanwhile must not burn a processor for it.
 // Tests: tests/base/log_test.cpp.
 
 #include <exeunt/base/log.hpp>
 
+#include <pthread.h>
 #include <unistd.h>
 #include <cerrno>
+#include <mutex>
+#include <new>
 #include <string>
 
 #include <exeunt/base/race.hpp>
-#include <exeunt/base/spin_lock.hpp>
 
 namespace exeunt {
 
 namespace {
 
-detail::spin_lock log_lock;
+std::mutex log_lock;
 log_sink sink_in_use = nullptr;
+
+// The holder of the lock is not there in a forked child, which may have something to say, too.
+void watch_forks() noexcept {
+  [[maybe_unused]] static const int once =
+      ::pthread_atfork(nullptr, nullptr, [] { ::new (&log_lock) std::mutex; });
+}
 
 void write_to_stderr(std::string_view text) noexcept {
   while (!text.empty()) {
@@ -36,7 +46,7 @@ void write_to_stderr(std::string_view text) noexcept {
 }  // namespace
 
 void set_log_sink(log_sink sink) noexcept {
-  const detail::spin_guard guard{log_lock};
+  const std::lock_guard guard{log_lock};
   detail::race_acquire(&log_lock);
   sink_in_use = sink;
   detail::race_release(&log_lock);
@@ -50,7 +60,8 @@ void log_line(std::string_view text) noexcept {
       record.append(text).push_back('\n');
       text = record;
     }
-    const detail::spin_guard guard{log_lock};
+    watch_forks();
+    const std::lock_guard guard{log_lock};
     detail::race_acquire(&log_lock);  // Sinks are never called concurrently.
     if (sink_in_use != nullptr) {
       sink_in_use(text);

@@ -2,7 +2,11 @@
 
 #include <exeunt/base/log.hpp>
 
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
+#include <atomic>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,6 +61,60 @@ TEST_F(base_log, records_of_many_threads_arrive_whole_and_alone) {
     const std::string expected = std::string(40, static_cast<char>('a' + t)) + "\n";
     EXPECT_EQ(std::count(records.begin(), records.end(), expected), records_each);
   }
+}
+
+// The letter of a thread's state as the kernel shows it: R runs, S sleeps.
+char state_of(int thread) {
+  std::ifstream file{"/proc/self/task/" + std::to_string(thread) + "/stat"};
+  std::string text;
+  std::getline(file, text);
+  return text.at(text.rfind(')') + 2);
+}
+
+// Goal:   who logs while a sink takes its time sleeps, and leaves the processor to others.
+// Method: the sink ends only when the kernel has seen the second thread asleep; one that spins
+//         never is.
+TEST(base_log_lock, is_slept_for_while_a_sink_blocks) {
+  static std::atomic<int> second{0};
+  static std::atomic<bool> sink_entered{false};
+  set_log_sink([](std::string_view) noexcept {
+    if (sink_entered.exchange(true)) return;
+    while (second == 0 || state_of(second) != 'S') std::this_thread::yield();
+  });
+  std::thread first{[] { log_line("first"); }};
+  while (!sink_entered) std::this_thread::yield();
+  std::thread waits{[] {
+    second = ::gettid();
+    log_line("second");
+  }};
+  first.join();
+  waits.join();
+  set_log_sink(nullptr);
+}
+
+// A fork may find the lock held by a thread that the child does not have.
+TEST(base_log_lock, is_free_in_a_forked_child) {
+  static std::atomic<bool> sink_entered{false};
+  static std::atomic<bool> sink_may_end{false};
+  static std::atomic<int> calls{0};
+  set_log_sink([](std::string_view) noexcept {
+    ++calls;
+    if (sink_entered.exchange(true)) return;
+    while (!sink_may_end) std::this_thread::yield();
+  });
+  std::thread first{[] { log_line("first"); }};
+  while (!sink_entered) std::this_thread::yield();
+  const pid_t forked = ::fork();
+  if (forked == 0) {
+    log_line("from the child");
+    ::_exit(calls == 2 ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(forked, &status, 0), forked);
+  EXPECT_EQ(status, 0);
+  sink_may_end = true;
+  first.join();
+  set_log_sink(nullptr);
 }
 
 TEST(base_log_stderr, is_where_records_go_without_a_sink) {
