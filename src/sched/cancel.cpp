@@ -52,14 +52,15 @@ class deadline_node final : public cancel_node, public timer_node {
   }
 
  private:
-  // Under the timers' lock: the node is ended at once, which is all that err() needs, and a few
-  // waiters are woken. What may be more than a few steps, or stop other timers, is for a fiber.
+  // Under the timers' lock: the node is ended at once, which is all that err() needs, and if there
+  // is nothing below it, a few waiters are woken. What may be more than a few steps, or stop other
+  // timers, is for a fiber; then so are the waiters, who must find what is below ended (I4).
   // The memory stays, whoever lets go of the node, until this has returned: see the destructor.
   static clock::time_point on_fire(timer_node& timer, clock::time_point) noexcept {
     auto& self = static_cast<deadline_node&>(timer);
     if (!self.begin(errc::deadline_exceeded, self.cause_at_deadline_)) return no_deadline;
-    const bool all_woken = self.wake_some();
-    if (all_woken && self.quiet()) {
+    // Quiet for good: an ended node gets no further child or call-back (I2).
+    if (self.quiet() && self.wake_some()) {
       self.detach();
     } else if (self.try_add_ref()) {  // Else nobody is left who could tell.
       start_fiber({.name = "deadline"},

@@ -273,6 +273,23 @@ TEST_P(cancel_test, deadline_ends_a_tree) {
   });
 }
 
+// I4, by a deadline: the waiter is not woken before what is below has ended.
+TEST_P(cancel_test, deadline_ends_what_is_below_before_it_wakes) {
+  run([] {
+    for (int round = 0; round < 100; ++round) {
+      const node_ptr timed = cancel_node::make(nullptr, clock::now() + 200us, errc::closed);
+      const node_ptr below = cancel_node::make(timed.get());
+      // Not by wait(), which looks before it parks: an end is seen before it has spread.
+      ticket one;
+      waiter told{one};
+      if (!timed->add_waiter(told)) continue;
+      park(one, wait_reason::context, timed.get());  // Woken by: the deadline.
+      timed->remove_waiter(told);
+      EXPECT_TRUE(below->canceled());
+    }
+  });
+}
+
 // Many nodes whose last handle goes while the timer fires.
 TEST_P(cancel_test, handle_may_go_while_the_timer_fires) {
   run([] {
