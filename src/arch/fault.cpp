@@ -35,7 +35,8 @@ using detail::memory_order_release;
 constexpr int fault_signals[] = {SIGSEGV, SIGBUS};
 
 detail::spin_lock installing;
-bool installed = false;
+unsigned wanted = 0;     // install_fault_handler() calls that have not been taken back.
+bool installed = false;  // While wanted, or while somebody who replaced ours may call it.
 struct sigaction previous[std::size(fault_signals)];
 atomic<describe_fault> describe_now{nullptr};
 
@@ -116,6 +117,7 @@ void install_fault_handler(describe_fault describe) {
   const detail::spin_guard held(installing);
   // order: release, pairs with the acquire in on_fault().
   describe_now.store(describe, memory_order_release);
+  ++wanted;
   if (installed) return;
   for (const int signal_number : fault_signals) {
     ::sigaction(signal_number, nullptr, &previous_of(signal_number));  // I1
@@ -130,7 +132,7 @@ void install_fault_handler(describe_fault describe) {
 
 void uninstall_fault_handler() {
   const detail::spin_guard held(installing);
-  if (!installed) return;
+  if (wanted == 0 || --wanted > 0) return;
   bool all_back = true;
   for (const int signal_number : fault_signals) {
     struct sigaction now{};

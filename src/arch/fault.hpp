@@ -13,12 +13,14 @@ namespace exeunt::arch {
 /// Threads: called from a signal handler on any thread: no locks, no allocation.
 using describe_fault = bool (*)(void* fault_address, char* buf, std::size_t n);
 
-/// Installs the handler, or only replaces `describe` if it is installed. On a fault that `describe`
+/// Installs the handler, or only replaces `describe` if it is installed; each call wants one
+/// uninstall_fault_handler(). On a fault that `describe`
 /// claims, "exeunt: stack overflow in <buf>" and a hint go to stderr. Every fault then goes on to
 /// the handler that was there before, or to the default action.
 /// Threads: a thread whose overflow is to be told needs ensure_alt_stack().
 void install_fault_handler(describe_fault describe);
-/// Puts the previous handlers back, unless somebody has replaced ours meanwhile.
+/// Takes one install back. With the last one the previous handlers are put back, unless somebody
+/// has replaced ours meanwhile.
 void uninstall_fault_handler();
 
 /// Gives the calling thread an alternate signal stack, unless it has one.

@@ -133,7 +133,7 @@ TEST(arch_fault_death_test, a_signal_sent_by_kill_has_its_default_action) {
       testing::ExitedWithCode(7), "");
 }
 
-TEST(arch_fault, uninstall_restores_what_was_there) {
+TEST(arch_fault, the_last_uninstall_restores_what_was_there) {
   struct sigaction before{};
   struct sigaction during{};
   struct sigaction after{};
@@ -142,6 +142,9 @@ TEST(arch_fault, uninstall_restores_what_was_there) {
   install_fault_handler(describe_watched);
   ::sigaction(SIGSEGV, nullptr, &during);
   uninstall_fault_handler();
+  ::sigaction(SIGSEGV, nullptr, &after);
+  EXPECT_EQ(reinterpret_cast<void*>(after.sa_handler), reinterpret_cast<void*>(during.sa_handler))
+      << "somebody else still wants it";
   uninstall_fault_handler();
   ::sigaction(SIGSEGV, nullptr, &after);
   EXPECT_NE(reinterpret_cast<void*>(during.sa_handler), reinterpret_cast<void*>(before.sa_handler));
