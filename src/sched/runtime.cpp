@@ -214,7 +214,6 @@ runtime_core::runtime_core(runtime_options&& options)
   poller_ = seam_.poller != nullptr ? seam_.poller : own_poller_.get();
   detail::set_describe_running(&describe_running);
   if (seam_.clock != nullptr) detail::set_find_clock(&clock_of_worker);
-  if (options_.signal_dumps) arch::install_fault_handler(&describe_overflow);
 
   const unsigned procs = procs_wanted(options_.procs);
   workers_.reserve(procs);
@@ -225,6 +224,7 @@ runtime_core::runtime_core(runtime_options&& options)
     const detail::spin_guard guard{registry_lock};
     registry().push_back(this);
   }
+  if (options_.signal_dumps) arch::install_fault_handler(&describe_overflow);
   try {
     for (const auto& w : workers_) {
       w->thread_ = std::thread{[&started = *w] {
@@ -240,6 +240,7 @@ runtime_core::runtime_core(runtime_options&& options)
       wake_worker(*w);
       if (w->thread_.joinable()) w->thread_.join();
     }
+    if (options_.signal_dumps) arch::uninstall_fault_handler();
     const detail::spin_guard guard{registry_lock};
     std::erase(registry(), this);
     throw;
@@ -259,7 +260,7 @@ bool runtime_core::retire() noexcept {
   // Abandoned fibers are never unwound, and what they own is theirs for ever. Bodies that never ran
   // are destroyed, here and not with their blocks: they may wake fibers, of this runtime, too.
   std::vector<unique_function<void()>> never_ran;
-  never_ran.reserve(started_.load(memory_order_relaxed) - ended_.load(memory_order_relaxed));
+  never_ran.reserve(alive());
   bool abandoned = false;
   slabs_.for_each([&](fiber& left) {
     if (left.sp == nullptr) {
@@ -462,6 +463,8 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
   if (inside) this_thread().of_worker = nullptr;
   if (options_.signal_dumps) arch::uninstall_fault_handler();
+  // Not after a bounded one: at the process's end a start goes unnoticed rather than aborts it.
+  if (!bounded) over_.store(true, memory_order_release);
   const detail::spin_guard guard{registry_lock};
   std::erase(registry(), this);
   return outcome;
@@ -469,10 +472,18 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
 
 // --- telling
 
+std::uint64_t runtime_core::alive() const noexcept {
+  // The ended ones first: none of them is missing among the started then, but for processors that
+  // make the two counts visible in another order, and for those there is the comparison.
+  const std::uint64_t ended = ended_.load(memory_order_acquire);  // order: before the other look.
+  const std::uint64_t started = started_.load(memory_order_relaxed);
+  return started > ended ? started - ended : 0;
+}
+
 std::vector<fiber_info> runtime_core::fibers() const {
   const detail::race_ignore own;
   std::vector<fiber_info> list;
-  list.reserve(started_.load(memory_order_relaxed) - ended_.load(memory_order_relaxed) + 16);
+  list.reserve(alive() + 16);
   const clock::time_point now = clock::now();
   slabs_.for_each([&](fiber& block) { list.push_back(info_of(block, now)); });
   std::ranges::sort(list, {}, &fiber_info::id);
@@ -483,7 +494,7 @@ runtime_stats runtime_core::stats() const noexcept {
   runtime_stats stats;
   stats.workers = static_cast<unsigned>(workers_.size());
   stats.fibers_started = started_.load(memory_order_relaxed);
-  stats.fibers_alive = stats.fibers_started - ended_.load(memory_order_relaxed);
+  stats.fibers_alive = alive();
   stats.panics = panics_.load(memory_order_relaxed);
   for (const auto& w : workers_) {
     stats.steals += w->steals.load(memory_order_relaxed);
@@ -598,6 +609,9 @@ runtime::~runtime() {
 }
 
 void runtime::start(const fiber_options& options, unique_function<void()> body) {
+  if (impl_->core->over()) {
+    detail::fatal("a fiber was started on a runtime that has been stopped; make another one");
+  }
   const detail::race_frame frame{__builtin_return_address(0)};
   impl_->core->start(options, std::move(body));
 }

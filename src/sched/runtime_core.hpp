@@ -86,6 +86,8 @@ class runtime_core {
 
   [[nodiscard]] std::vector<fiber_info> fibers() const;
   [[nodiscard]] runtime_stats stats() const noexcept;
+  /// How many fibers have been started and have not ended; a count of the past when it returns.
+  [[nodiscard]] std::uint64_t alive() const noexcept;
   void report_panic(const error& what) noexcept;
 
   // The parts.
@@ -110,6 +112,10 @@ class runtime_core {
   void timer_moved_forward(clock::time_point when) noexcept;
   bool stopping() const noexcept {
     return stopping_.load(detail::memory_order_acquire);  // order: pairs with stop().
+  }
+  /// Whether stop() has ended it: nobody would run a fiber that is started now.
+  bool over() const noexcept {
+    return over_.load(detail::memory_order_acquire);  // order: pairs with stop().
   }
   fiber* steal(worker& thief, bool also_next) noexcept;
   bool single_worker() const noexcept { return workers_.size() == 1; }
@@ -161,6 +167,7 @@ class runtime_core {
   detail::atomic<std::int32_t> searching_{0};
   detail::atomic<clock::rep> polling_until_{0};  // Meaningful while in_poller_ is set.
   detail::atomic<bool> stopping_{false};
+  detail::atomic<bool> over_{false};
   detail::atomic<std::uint32_t> ended_workers_{0};  // A futex for stop().
   bool stopped_ = false;
   bool retired_ = false;

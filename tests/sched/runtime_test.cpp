@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -152,7 +153,58 @@ TEST(runtime_life, several_live_at_once_and_do_not_mix) {
   EXPECT_EQ(seen, (std::set{&first, &second}));
 }
 
-TEST(runtime_life, can_be_started_and_stopped_again_and_again) {
+TEST(runtime_life_death, refuses_fibers_once_it_has_been_stopped) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto after_stop = [](auto start) {
+    runtime workers{{.procs = 1}};
+    workers.run([] {});
+    workers.stop();
+    start(workers);
+  };
+  EXPECT_DEATH(after_stop([](runtime& workers) { workers.run([] {}); }), "has been stopped");
+  EXPECT_DEATH(after_stop([](runtime& workers) { workers.go([] {}); }), "has been stopped");
+}
+
+TEST(runtime_life, the_fault_handler_stays_while_one_of_several_wants_it) {
+  const auto handler = [] {
+    struct sigaction now{};
+    ::sigaction(SIGSEGV, nullptr, &now);
+    return reinterpret_cast<void*>(now.sa_handler);
+  };
+  void* const before = handler();
+  {
+    const runtime first{{.procs = 1, .signal_dumps = true}};
+    void* const ours = handler();
+    EXPECT_NE(ours, before);
+    {
+      const runtime second{{.procs = 1, .signal_dumps = true}};
+    }
+    EXPECT_EQ(handler(), ours);
+  }
+  EXPECT_EQ(handler(), before);
+}
+
+// The counts of started and of ended fibers are read one after the other.
+TEST(runtime_life, may_be_looked_at_while_fibers_come_and_go) {
+  runtime workers{{.procs = 2}};
+  std::atomic<bool> enough{false};
+  workers.go([&] {
+    while (!enough) {
+      for (int i = 0; i < 50; ++i) go([] {});
+      yield();
+    }
+  });
+  for (int i = 0; i < 2'000; ++i) {
+    EXPECT_LT(workers.stats().fibers_alive, 1'000'000U);
+    if (i % 20 == 0) {
+      EXPECT_LT(workers.fibers().size(), 1'000'000U);
+    }
+  }
+  enough = true;
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
+TEST(runtime_life, can_be_made_and_stopped_again_and_again) {
   for (int i = 0; i < 50; ++i) {
     runtime workers{{.procs = 1U + static_cast<unsigned>(i) % 4U}};
     EXPECT_EQ(workers.run([i] { return i; }), i);

@@ -80,7 +80,8 @@ struct runtime_stats {
   std::uint64_t parks = 0;  ///< worker threads going to sleep
 };
 
-/// A set of worker threads and the fibers they run. Several may live at once.
+/// A set of worker threads and the fibers they run. Several may live at once, and one after the
+/// other; one that has been stopped stays so.
 ///
 /// After fork() a child of a process that has had a runtime has none: exec and exit are what it
 /// may do. Calls that need a runtime (to start a fiber or a timer, to wait, to yield, to register
@@ -139,6 +140,7 @@ class EXEUNT_API runtime {
   /// Blocks:  until running fibers reach a scheduling point. First waits up to 100 ms for those
   ///          that are ready to run, so that only what really waits is reported.
   /// Returns: how many fibers were abandoned.
+  /// Asserts: that no go() or run() of this runtime comes after it.
   /// Ordering: what the fibers did happens before stop() returns.
   std::size_t stop() noexcept;
 
