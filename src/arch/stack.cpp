@@ -15,7 +15,8 @@
 // MADV_DONTNEED over the rest. It is not asked first (mincore) whether there is anything: that
 // takes longer than the call does when there is nothing. A system call for each recycled stack
 // would still be many times the price of the fiber, so a worker's own cache does it at every 1024th
-// put only, and a worker that goes to sleep flushes its cache.
+// put only. So what an idle runtime may hold beyond the pool's warm tops is bounded by the workers'
+// caches, and goes when they end.
 //
 // Invariants.
 //   I1  Every slot is exactly one of lent, warm, cold.
@@ -78,6 +79,9 @@ std::size_t page_bytes() {
 std::size_t round_up(std::size_t bytes, std::size_t step) {
   return (bytes + step - 1) / step * step;
 }
+
+// On pages of 64 KiB it is one of those.
+std::size_t guard_bytes() { return round_up(stack_guard_bytes, page_bytes()); }
 
 void* map_fresh(std::size_t bytes) {
   void* const base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -371,11 +375,15 @@ void stack_pool::impl::give_back(const stack* back, std::size_t count) {
   }
 }
 
+bool stack::guard_contains(const void* address) const noexcept {
+  return address < base && address >= static_cast<std::byte*>(base) - guard_bytes();
+}
+
 stack_pool::stack_pool(std::size_t default_bytes, std::size_t cached_max, stack_guards guards)
     : impl_(new impl{.default_bytes = round_up(std::max(default_bytes, page_bytes()), page_bytes()),
                      .cached_max = cached_max,
                      .guards = guards,
-                     .guard_bytes = round_up(stack_guard_bytes, page_bytes())}) {}
+                     .guard_bytes = guard_bytes()}) {}
 
 stack_pool::~stack_pool() {
   std::size_t accounted = impl_->live + impl_->warm_count;

@@ -13,7 +13,8 @@
 
 namespace exeunt::arch {
 
-/// Bytes below every stack that fault when touched; several pages, as a large frame jumps over one.
+/// Bytes below every stack that fault when touched, rounded up to whole pages; several pages, as a
+/// large frame jumps over one.
 inline constexpr std::size_t stack_guard_bytes = std::size_t{16} * 1024;
 
 /// Bytes at the top that a stack keeps as memory while it lies in the pool.
@@ -38,9 +39,7 @@ struct stack {
     return address >= base && address < static_cast<std::byte*>(base) + size;
   }
   /// Returns: whether `address` lies in the guard zone: an overflow if something faulted there.
-  [[nodiscard]] bool guard_contains(const void* address) const noexcept {
-    return address < base && address >= static_cast<std::byte*>(base) - stack_guard_bytes;
-  }
+  [[nodiscard]] bool guard_contains(const void* address) const noexcept;
   explicit operator bool() const noexcept { return base != nullptr; }
 };
 static_assert(sizeof(stack) == 32, "it is kept in every control block");
@@ -96,7 +95,8 @@ class stack_pool {
 };
 
 /// A worker's own handful of default stacks. Unlike the pool it keeps what deep calls have touched,
-/// at most `capacity` whole stacks, so a worker flushes it before it sleeps for long.
+/// at most `capacity` whole stacks, also while the worker sleeps: how long that will be is known
+/// only afterwards, and to flush before a short sleep would cost it a system call a stack.
 /// Threads: one at a time; the pool outlives it.
 class stack_cache {
  public:
