@@ -23,7 +23,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <fstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -35,6 +34,7 @@
 #include <exeunt/sched/boundary.hpp>
 
 #include "arch/fault.hpp"
+#include "sched/cpu_limit.hpp"
 #include "sched/current.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
@@ -97,20 +97,6 @@ std::vector<runtime_core*>& registry() {
 
 detail::atomic<std::uint64_t> fiber_ids{0};
 
-// The whole processors that the control groups (v2, then v1) let this process use, rounded up.
-unsigned cgroup_limit() {
-  double quota = 0;
-  double period = 0;
-  std::string text;
-  if (std::ifstream v2{"/sys/fs/cgroup/cpu.max"}; v2 >> text >> period && text != "max") {
-    quota = std::strtod(text.c_str(), nullptr);
-  } else if (std::ifstream v1{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us"}; v1 >> quota) {
-    std::ifstream{"/sys/fs/cgroup/cpu/cpu.cfs_period_us"} >> period;
-  }
-  if (quota <= 0 || period <= 0) return ~0U;
-  return std::max(1U, static_cast<unsigned>((quota + period - 1) / period));
-}
-
 unsigned procs_wanted(unsigned asked) {
   constexpr unsigned procs_max = 1024;
   if (asked != 0) return std::min(asked, procs_max);
@@ -126,7 +112,7 @@ unsigned procs_wanted(unsigned asked) {
   const unsigned allowed = ::sched_getaffinity(0, sizeof mask, &mask) == 0
                                ? static_cast<unsigned>(CPU_COUNT(&mask))
                                : std::thread::hardware_concurrency();
-  return std::clamp(std::min(allowed, cgroup_limit()), 1U, procs_max);
+  return std::clamp(std::min(allowed, cgroup_cpu_limit()), 1U, procs_max);
 }
 
 std::string place(const std::source_location& where) {
