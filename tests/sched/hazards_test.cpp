@@ -3,13 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <cerrno>
 #include <exception>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
-#include <exeunt/base/race.hpp>
 #include <exeunt/sched/runtime.hpp>
 
 #include "sched/current.hpp"
@@ -63,26 +61,6 @@ TEST_F(hazards, the_runtimes_own_thread_locals_are_read_anew) {
       EXPECT_NE(&sched::this_thread(), state_before);
       EXPECT_EQ(sched::this_thread().of_worker, sched::this_worker());
     }
-  });
-}
-
-// Not instrumented: two fibers that set the errno of one thread do not race, but ThreadSanitizer
-// knows fibers, not the threads under them.
-[[gnu::noinline]] EXEUNT_NO_TSAN void set_errno(int value) {
-  asm volatile("");
-  errno = value;
-}
-[[gnu::noinline]] EXEUNT_NO_TSAN int get_errno() {
-  asm volatile("");
-  return errno;
-}
-
-TEST_F(hazards, errno_belongs_to_the_thread_and_calls_see_the_right_one) {
-  run([] {
-    set_errno(E2BIG);
-    migrate();
-    set_errno(0);
-    EXPECT_EQ(get_errno(), 0);
   });
 }
 
