@@ -63,12 +63,16 @@ TEST(chooser, decides_the_order) {
   last_chooser chooser;
   detail::seam parts{.chooser = &chooser};
   runtime workers{{.procs = 1, .seam = &parts}};
+  std::mutex lock;  // That both run on one worker orders nothing.
   std::vector<int> order;
   workers.run([&] {
     semaphore done;
     for (int i = 0; i < 2; ++i) {
       go([&, i] {
-        order.push_back(i);
+        {
+          const std::lock_guard guard{lock};
+          order.push_back(i);
+        }
         done.post();
       });
     }
