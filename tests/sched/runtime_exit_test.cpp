@@ -337,6 +337,7 @@ TEST(runtime_exit, a_forked_child_that_goes_on_is_told_why_it_may_not) {
       << forks.output();
 }
 
+#if !EXEUNT_ASAN  // UBSan opens a pipe to look at an object, and takes it for broken without one.
 // Calls that cannot fail, such as the start of a timer, end the process with the reason.
 TEST(runtime_exit, a_default_runtime_that_cannot_start_says_what_was_refused) {
   if (child::body() == "no descriptors") {
@@ -360,6 +361,8 @@ TEST(runtime_exit, a_default_runtime_that_cannot_start_says_what_was_refused) {
     EXPECT_NE(refused.output().find(part), std::string::npos) << part << " in " << refused.output();
   }
 }
+
+#endif
 
 #if !EXEUNT_ASAN && !EXEUNT_TSAN  // They need all the address space there is.
 TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_nothing) {
