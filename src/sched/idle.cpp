@@ -7,7 +7,8 @@
 //
 // No lost wake-up. A producer publishes work (a queue, a mailbox, a timer), then fences, then
 // looks for an idle worker. A worker going to sleep registers as idle, then fences, then looks at
-// all work once more. Of two such sequences at least one sees the other's first step.
+// all work once more. Of two such sequences at least one sees the other's first step. The fences
+// are the two of fence.hpp: the producer's costs nothing, the sleeper's a system call.
 //
 // The last look includes what is next to run on a worker that stays with its fiber: only that one
 // worker would ever take it, and may not for long.
@@ -41,6 +42,7 @@
 
 #include <utility>
 
+#include "sched/fence.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
 
@@ -68,7 +70,7 @@ void runtime_core::stop_searching(worker& w, bool found) noexcept {
 }
 
 void runtime_core::wake_one() noexcept {
-  atomic_fence();  // Between the work that was published and the look for idle workers.
+  light_fence();  // Between the work that was published and the look for idle workers.
   if (idle_count_.load(memory_order_relaxed) == 0) return;
   std::int32_t none = 0;
   if (searching_.load(memory_order_relaxed) != 0 ||
@@ -145,7 +147,7 @@ void runtime_core::sleep(worker& w) noexcept {
     }
   }
   if (searched) searching_.fetch_sub(1, memory_order_seq_cst);
-  atomic_fence();  // Between registering as idle and the last look.
+  heavy_fence();  // Between registering as idle and the last look.
   if (!work_in_sight(w)) {
     w.sleeps.fetch_add(1, memory_order_relaxed);
     if (polls) {

@@ -98,7 +98,7 @@ void park(spin_lock& held, wait_reason why, const void* on) noexcept {
   }
   mark_parked(*here, why, on);
   worker::leave(here, {.act =
-                           [](worker&, const after_switch& after) noexcept {
+                           [](worker&, fiber&, const after_switch& after) noexcept {
                              static_cast<spin_lock*>(after.argument)->unlock();
                            },
                        .argument = &held});
@@ -122,11 +122,10 @@ void park(ticket& several, wait_reason why, const void* on, void (*release)(void
   if (release == nullptr && several.winner() != nullptr) return;
   mark_parked(*here, why, on);
   worker::leave(here, {.act =
-                           [](worker& there, const after_switch& after) noexcept {
+                           [](worker& there, fiber& left, const after_switch& after) noexcept {
                              // Released first: a claim that comes now finds the ticket open, does
                              // not wake, and the fiber stays ours until the commit below.
                              if (after.release != nullptr) after.release(after.argument_2);
-                             fiber& left = *after.left;
                              if (static_cast<ticket*>(after.argument)->commit_park()) return;
                              there.home().make_ready(left);  // Also tells the idle workers.
                            },
@@ -244,8 +243,8 @@ void yield() noexcept {
   }
   EXEUNT_ASSERT(here->running() != nullptr);
   here->running()->state.store(fiber_state::ready, detail::memory_order_relaxed);  // order: dumps.
-  worker::leave(here, {.act = [](worker& there, const after_switch& after) noexcept {
-                  there.home().make_ready_last(*after.left);
+  worker::leave(here, {.act = [](worker& there, fiber& left, const after_switch&) noexcept {
+                  there.push_yielded(left);
                 }});
 }
 

@@ -20,28 +20,6 @@ using detail::memory_order_acquire;
 using detail::memory_order_relaxed;
 using detail::memory_order_release;
 
-bool run_queue::push(fiber& ready) noexcept {
-  const std::uint32_t head = head_.load(memory_order_acquire);  // order: slots before it are free.
-  const std::uint32_t tail = tail_.load(memory_order_relaxed);  // order: only the owner writes it.
-  if (tail - head >= capacity) return false;
-  ring_[tail % capacity].store(&ready, memory_order_relaxed);
-  tail_.store(tail + 1, memory_order_release);  // order: publishes the slot to thieves.
-  return true;
-}
-
-fiber* run_queue::pop() noexcept {
-  std::uint32_t head = head_.load(memory_order_acquire);
-  for (;;) {
-    const std::uint32_t tail = tail_.load(memory_order_relaxed);
-    if (tail == head) return nullptr;
-    fiber* const first = ring_[head % capacity].load(memory_order_relaxed);
-    // order: release, so that whoever sees the new head sees our read done (I3).
-    if (head_.compare_exchange_weak(head, head + 1, memory_order_acq_rel, memory_order_acquire)) {
-      return first;
-    }
-  }
-}
-
 std::uint32_t run_queue::take_half(fiber*& first, fiber*& last) noexcept {
   std::uint32_t head = head_.load(memory_order_acquire);
   const std::uint32_t tail = tail_.load(memory_order_relaxed);

@@ -24,6 +24,8 @@ class run_queue {
   bool push(fiber& ready) noexcept;
   /// Owner only: the oldest, or null.
   fiber* pop() noexcept;
+  /// The same where nobody steals: without a locked instruction.
+  fiber* pop_alone() noexcept;
   /// Owner only: takes the older half out, as a linked list, to make room.
   /// Returns: how many; 0 if a thief was quicker.
   std::uint32_t take_half(fiber*& first, fiber*& last) noexcept;
@@ -44,5 +46,39 @@ class run_queue {
   alignas(64) detail::atomic<std::uint32_t> tail_{0};
   std::array<detail::atomic<fiber*>, capacity> ring_{};
 };
+
+inline bool run_queue::push(fiber& ready) noexcept {
+  const std::uint32_t head =
+      head_.load(detail::memory_order_acquire);  // order: slots before it are free.
+  const std::uint32_t tail =
+      tail_.load(detail::memory_order_relaxed);  // order: only the owner writes it.
+  if (tail - head >= capacity) return false;
+  ring_[tail % capacity].store(&ready, detail::memory_order_relaxed);
+  tail_.store(tail + 1, detail::memory_order_release);  // order: publishes the slot to thieves.
+  return true;
+}
+
+inline fiber* run_queue::pop() noexcept {
+  std::uint32_t head = head_.load(detail::memory_order_acquire);
+  for (;;) {
+    const std::uint32_t tail = tail_.load(detail::memory_order_relaxed);
+    if (tail == head) return nullptr;
+    fiber* const first = ring_[head % capacity].load(detail::memory_order_relaxed);
+    // order: release, so that whoever sees the new head sees our read done (I3).
+    if (head_.compare_exchange_weak(head, head + 1, detail::memory_order_acq_rel,
+                                    detail::memory_order_acquire)) {
+      return first;
+    }
+  }
+}
+
+inline fiber* run_queue::pop_alone() noexcept {
+  // order: relaxed, all; only the owner is there.
+  const std::uint32_t head = head_.load(detail::memory_order_relaxed);
+  if (tail_.load(detail::memory_order_relaxed) == head) return nullptr;
+  fiber* const first = ring_[head % capacity].load(detail::memory_order_relaxed);
+  head_.store(head + 1, detail::memory_order_relaxed);
+  return first;
+}
 
 }  // namespace exeunt::sched

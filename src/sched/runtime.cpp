@@ -36,6 +36,7 @@
 #include "arch/fault.hpp"
 #include "sched/cpu_limit.hpp"
 #include "sched/current.hpp"
+#include "sched/fence.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
 
@@ -95,7 +96,7 @@ std::vector<runtime_core*>& registry() {
   return *list;
 }
 
-detail::atomic<std::uint64_t> fiber_ids{0};
+detail::atomic<std::uint64_t> fiber_ids{1};
 
 unsigned procs_wanted(unsigned asked) {
   constexpr unsigned procs_max = 1024;
@@ -192,6 +193,7 @@ runtime_core::runtime_core(runtime_options&& options)
     : options_{std::move(options)}, stacks_{options_.stack_size} {
   if (forked_without_exec()) refuse_in_child("makes a runtime");
   if (options_.seam != nullptr) seam_ = *options_.seam;
+  settle_fences();
   watch_forks();
 #ifdef EXEUNT_FORCE_MIGRATION
   seam_.migrate_always = true;
@@ -204,7 +206,7 @@ runtime_core::runtime_core(runtime_options&& options)
   const unsigned procs = procs_wanted(options_.procs);
   workers_.reserve(procs);
   for (unsigned i = 0; i < procs; ++i) {
-    workers_.push_back(std::make_unique<worker>(*this, i, seed_of(seam_, i)));
+    workers_.push_back(std::make_unique<worker>(*this, i, procs, seed_of(seam_, i)));
   }
   {
     const detail::spin_guard guard{registry_lock};
@@ -327,7 +329,7 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
   fresh.stack_kib =
       static_cast<std::uint32_t>(std::min<std::size_t>((options.stack_size + 1023) / 1024, ~0U));
   fresh.waits_for = detail::wait_reason::none;
-  fresh.id.store(fiber_ids.fetch_add(1, memory_order_relaxed) + 1, memory_order_relaxed);
+  fresh.id.store(local ? here->take_id() : take_ids(1), memory_order_relaxed);
   // Under forced migration new fibers go round the workers.
   fresh.last_worker =
       static_cast<std::uint16_t>(seam_.migrate_always ? fresh.id.load(memory_order_relaxed)
@@ -335,7 +337,12 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
                                                       : 0);
   arch::san_create(fresh.san, fresh.name);
   detail::race_release(&fresh);
-  started_.fetch_add(1, memory_order_relaxed);  // order: a count.
+  if (local) {
+    // order: relaxed; published with the fiber.
+    here->started.store(here->started.load(memory_order_relaxed) + 1, memory_order_relaxed);
+  } else {
+    started_outside_.fetch_add(1, memory_order_relaxed);  // order: as above.
+  }
   // Started fibers queue up in order; only a woken one takes the place of the next to run.
   make_ready_last(fresh);
 }
@@ -386,8 +393,8 @@ fiber* runtime_core::steal(worker& thief, bool also_next) noexcept {
   return nullptr;
 }
 
-void runtime_core::fiber_ended() noexcept {
-  ended_.fetch_add(1, memory_order_relaxed);  // order: a count.
+std::uint64_t runtime_core::take_ids(std::uint64_t count) noexcept {
+  return fiber_ids.fetch_add(count, memory_order_relaxed);  // order: only uniqueness counts.
 }
 
 // --- stopping
@@ -459,11 +466,16 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
 // --- telling
 
 std::uint64_t runtime_core::alive() const noexcept {
-  // The ended ones first: none of them is missing among the started then, but for processors that
-  // make the two counts visible in another order, and for those there is the comparison.
-  const std::uint64_t ended = ended_.load(memory_order_acquire);  // order: before the other look.
-  const std::uint64_t started = started_.load(memory_order_relaxed);
-  return started > ended ? started - ended : 0;
+  // The ended ones first: the start of each happened before its end, and so is counted then.
+  std::uint64_t ended = 0;
+  for (const auto& w : workers_) ended += w->ended.load(memory_order_acquire);
+  return started() - ended;
+}
+
+std::uint64_t runtime_core::started() const noexcept {
+  std::uint64_t count = started_outside_.load(memory_order_relaxed);
+  for (const auto& w : workers_) count += w->started.load(memory_order_relaxed);
+  return count;
 }
 
 std::vector<fiber_info> runtime_core::fibers() const {
@@ -479,7 +491,7 @@ std::vector<fiber_info> runtime_core::fibers() const {
 runtime_stats runtime_core::stats() const noexcept {
   runtime_stats stats;
   stats.workers = static_cast<unsigned>(workers_.size());
-  stats.fibers_started = started_.load(memory_order_relaxed);
+  stats.fibers_started = started();
   stats.fibers_alive = alive();
   stats.panics = panics_.load(memory_order_relaxed);
   for (const auto& w : workers_) {

@@ -88,6 +88,7 @@ class runtime_core {
   [[nodiscard]] runtime_stats stats() const noexcept;
   /// How many fibers have been started and have not ended; a count of the past when it returns.
   [[nodiscard]] std::uint64_t alive() const noexcept;
+  [[nodiscard]] std::uint64_t started() const noexcept;
   void report_panic(const error& what) noexcept;
 
   // The parts.
@@ -124,7 +125,8 @@ class runtime_core {
   /// registered as idle, and is not any more when the first of them becomes ready.
   /// Returns: whether there were any.
   bool poll_io(clock::time_point until, worker* asleep = nullptr) noexcept;
-  void fiber_ended() noexcept;
+  /// The first of `count` numbers that no fiber of the process has as its id.
+  static std::uint64_t take_ids(std::uint64_t count) noexcept;
 
   runtime* face = nullptr;            ///< the public object of this core
   runtime_core* next_kept = nullptr;  ///< of those that retire() does not let go
@@ -174,8 +176,7 @@ class runtime_core {
   detail::atomic<std::uint32_t> outsiders_{
       0};  // Threads, not workers of ours, that are about to touch this.
 
-  detail::atomic<std::uint64_t> started_{0};
-  detail::atomic<std::uint64_t> ended_{0};
+  detail::atomic<std::uint64_t> started_outside_{0};  // By no worker of ours; see worker::started.
   detail::atomic<std::uint64_t> panics_{0};
 };
 

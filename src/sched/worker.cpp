@@ -56,8 +56,13 @@ constexpr std::ptrdiff_t unguarded_margin = 4096;
 
 }  // namespace
 
-worker::worker(runtime_core& home, unsigned index, std::uint64_t seed)
-    : home_{home}, index_{index}, random_{seed}, stacks_{home.stacks()} {}
+worker::worker(runtime_core& home, unsigned index, unsigned procs, std::uint64_t seed)
+    : home_{home},
+      index_{index},
+      alone_{procs == 1},
+      is_plain_{home.seam().chooser == nullptr && !home.seam().migrate_always},
+      random_{seed},
+      stacks_{home.stacks()} {}
 
 // --- the loop
 
@@ -94,8 +99,8 @@ fiber* worker::find_ready() noexcept {
   for (;;) {
     if (home_.stopping()) return nullptr;
     fiber* found = nullptr;
-    if (tick_ % look_around_every == 0) {
-      ++tick_;
+    if (until_look_ == 0) {
+      until_look_ = look_around_every;
       look_around();
       // A chooser is asked about every fiber that is to run.
       if (home_.seam().chooser == nullptr) found = home_.injected().pop_list(1);
@@ -183,7 +188,7 @@ bool worker::next_is_stuck() const noexcept {
 // --- what is ready
 
 fiber* worker::swap_next(fiber* with) noexcept {
-  if (home_.single_worker()) {
+  if (alone_) {
     fiber* const old = next_.load(memory_order_relaxed);  // order: nobody else looks.
     next_.store(with, memory_order_relaxed);
     return old;
@@ -197,12 +202,21 @@ void worker::push_next(fiber& ready) noexcept {
 }
 
 void worker::push_last(fiber& ready) noexcept {
-  while (!queue_.push(ready)) {
-    fiber* first = nullptr;
-    fiber* last = nullptr;
-    const std::uint32_t count = queue_.take_half(first, last);
-    if (count > 0) home_.injected().push_list(first, last, count);
-  }
+  while (!queue_.push(ready)) [[unlikely]]
+    make_room();
+}
+
+void worker::make_room() noexcept {
+  fiber* first = nullptr;
+  fiber* last = nullptr;
+  const std::uint32_t count = queue_.take_half(first, last);
+  if (count > 0) home_.injected().push_list(first, last, count);
+}
+
+void worker::push_yielded(fiber& ready) noexcept {
+  if (!is_plain_) return home_.make_ready_last(ready);
+  push_last(ready);
+  if (!alone_) home_.wake_one();
 }
 
 void worker::push_mail(fiber& ready) noexcept {
@@ -227,16 +241,18 @@ fiber* worker::take_mail() noexcept {
 }
 
 fiber* worker::take_local() noexcept {
-  ++tick_;
-  if (home_.seam().chooser != nullptr) return take_chosen();
-  if (fiber* const mail = take_mail()) return mail;
+  if (until_look_ > 0) --until_look_;
+  if (!is_plain_) [[unlikely]] {
+    if (home_.seam().chooser != nullptr) return take_chosen();
+    if (fiber* const mail = take_mail()) return mail;
+  }
   if (next_.load(memory_order_relaxed) != nullptr) {
     fiber* const next = swap_next(nullptr);
     if (next != nullptr && ++next_turns_ <= next_turns_max) return next;
     if (next != nullptr) push_last(*next);
   }
   next_turns_ = 0;
-  return queue_.pop();
+  return alone_ ? queue_.pop_alone() : queue_.pop();
 }
 
 // Under simulation: any of the ready ones, as the chooser says.
@@ -285,7 +301,7 @@ bool worker::turn_is_over() noexcept {
   // A fiber that never parks keeps the worker from the clock and from the descriptors.
   const clock::time_point now = home_.now();
   if (now - last_look_ < look_around_after && now < home_.timers().next()) return false;
-  tick_ = 0;  // The switch goes by the loop, which then looks around.
+  until_look_ = 0;  // The switch goes by the loop, which then looks around.
   return true;
 }
 
@@ -318,8 +334,8 @@ void worker::bind_stack(fiber& fresh) noexcept {
 
 void worker::finish_switch() noexcept {
   const detail::race_ignore own;
-  const after_switch after = std::exchange(after_, {});
-  if (after.act != nullptr) after.act(*this, after);
+  const after_switch* const after = std::exchange(after_, nullptr);
+  if (after != nullptr) after->act(*this, *left_, *after);
 }
 
 // From the loop's stack.
@@ -336,8 +352,8 @@ void worker::leave(worker* here, const after_switch& act) noexcept {
   fiber& self = *here->running_;
   if (!self.stack.guarded) check_unguarded(self);
   detail::race_release(&here->home_);  // Acquired by stop() only.
-  here->after_ = act;
-  here->after_.left = &self;
+  here->after_ = &act;
+  here->left_ = &self;
   arch::eh_save(here->eh_globals_, self.eh);
   arch::san_context* target = nullptr;
   void* to = nullptr;
@@ -355,8 +371,8 @@ void worker::leave(worker* here, const after_switch& act) noexcept {
 void worker::leave_for_good(worker* here, const after_switch& act) noexcept {
   fiber& self = *here->running_;
   detail::race_release(&here->home_);
-  here->after_ = act;
-  here->after_.left = &self;
+  here->after_ = &act;
+  here->left_ = &self;
   arch::san_context* target = nullptr;
   void* to = nullptr;
   {
@@ -370,7 +386,7 @@ void worker::leave_for_good(worker* here, const after_switch& act) noexcept {
 
 void* worker::choose_target(arch::san_context*& target) noexcept {
   fiber* next = nullptr;
-  if (!home_.stopping() && tick_ % look_around_every != 0) next = take_local();
+  if (!home_.stopping() && until_look_ != 0) next = take_local();
   if (next != nullptr) {
     target = &next->san;
     return enter(*next);
@@ -404,8 +420,7 @@ void worker::fiber_entry(void* block, void* message) {
 
   worker* const runs_here = this_worker();
   if (runs_here == nullptr) refuse_in_child("returns from the fiber that forked it");
-  leave_for_good(runs_here, {.act = [](worker& here, const after_switch& after) noexcept {
-                   fiber& ended = *after.left;
+  leave_for_good(runs_here, {.act = [](worker& here, fiber& ended, const after_switch&) noexcept {
                    here.stacks_.put(ended.stack);
                    arch::san_destroy(ended.san);
                    ended.stack = {};
@@ -415,10 +430,20 @@ void worker::fiber_entry(void* block, void* message) {
                    // order: release; a dump that sees `free` skips the block, see
                    // fiber_slabs::for_each().
                    ended.state.store(fiber_state::free, memory_order_release);
-                   runtime_core& home = here.home_;
                    here.put_block(ended);
-                   home.fiber_ended();
+                   // order: release; whoever counts it counts its start, see alive().
+                   here.ended.store(here.ended.load(memory_order_relaxed) + 1,
+                                    memory_order_release);
                  }});
+}
+
+std::uint64_t worker::take_id() noexcept {
+  constexpr std::uint64_t block = 64;
+  if (next_id_ == ids_end_) {
+    next_id_ = runtime_core::take_ids(block);
+    ids_end_ = next_id_ + block;
+  }
+  return next_id_++;
 }
 
 fiber* worker::get_block() {

@@ -27,10 +27,10 @@ class worker;
 struct idle_tag;
 
 /// What is done for a fiber that was just left, on the stack that runs next: only then may others
-/// see it as parked.
+/// see it as parked. It lies on the stack that was left: once `act` has let others see the fiber,
+/// the fiber may run, and nothing of this may be read.
 struct after_switch {
-  void (*act)(worker& here, const after_switch& after) noexcept = nullptr;
-  fiber* left = nullptr;  ///< filled in by leave()
+  void (*act)(worker& here, fiber& left, const after_switch& after) noexcept = nullptr;
   void* argument = nullptr;
   void* argument_2 = nullptr;
   void (*release)(void*) noexcept = nullptr;
@@ -38,7 +38,7 @@ struct after_switch {
 
 class worker : public detail::list_hook<idle_tag> {
  public:
-  worker(runtime_core& home, unsigned index, std::uint64_t seed);
+  worker(runtime_core& home, unsigned index, unsigned procs, std::uint64_t seed);
   worker(const worker&) = delete;
   worker& operator=(const worker&) = delete;
 
@@ -56,6 +56,8 @@ class worker : public detail::list_hook<idle_tag> {
   void push_next(fiber& ready) noexcept;
   /// Owner only: to the end of the queue, or to the shared one if that is full.
   void push_last(fiber& ready) noexcept;
+  /// Owner only: the same for the fiber that was just left by a yield.
+  void push_yielded(fiber& ready) noexcept;
   /// Any thread, for forced migration: a queue only this worker takes from.
   void push_mail(fiber& ready) noexcept;
 
@@ -77,6 +79,9 @@ class worker : public detail::list_hook<idle_tag> {
 
   arch::stack_cache& stacks() noexcept { return stacks_; }
 
+  /// Owner only: an id that no other fiber of the process has had.
+  std::uint64_t take_id() noexcept;
+
  private:
   friend class runtime_core;
 
@@ -89,6 +94,7 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* take_mail() noexcept;
   fiber* steal_from(worker& victim, bool also_next) noexcept;
   fiber* swap_next(fiber* with) noexcept;
+  void make_room() noexcept;
   bool stays() const noexcept;
   void bind_stack(fiber& fresh) noexcept;
   void run(fiber& next) noexcept;
@@ -100,12 +106,15 @@ class worker : public detail::list_hook<idle_tag> {
 
   runtime_core& home_;
   const unsigned index_;
+  const bool alone_;     // The runtime's only worker: nobody steals.
+  const bool is_plain_;  // Neither a chooser nor forced migration.
   detail::random_source random_;
 
   // The switch.
   fiber* running_ = nullptr;
   void* loop_sp_ = nullptr;
-  after_switch after_;
+  const after_switch* after_ = nullptr;
+  fiber* left_ = nullptr;  // Of after_.
   void* eh_globals_ = nullptr;
   arch::eh_state loop_eh_;
   arch::san_context loop_san_;
@@ -114,7 +123,7 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<fiber*> next_{nullptr};
   detail::atomic<std::uint32_t> turns_{0};  // Switches so far: tells thieves who is stuck.
   run_queue queue_;
-  std::uint32_t tick_ = 0;
+  std::uint32_t until_look_ = 0;  // So many turns until the next look around.
   std::uint32_t next_turns_ = 0;  // Runs from next_ in a row.
   std::uint32_t operations_ = 0;  // Checkpoints since the last switch.
   clock::time_point last_look_{};
@@ -125,6 +134,8 @@ class worker : public detail::list_hook<idle_tag> {
 
   // Caches.
   arch::stack_cache stacks_;
+  std::uint64_t next_id_ = 0;  // Fibers' ids are taken in blocks.
+  std::uint64_t ids_end_ = 0;
   fiber* free_blocks_ = nullptr;
   std::uint32_t free_count_ = 0;
 
@@ -137,6 +148,8 @@ class worker : public detail::list_hook<idle_tag> {
 
  public:
   // Counters, written by the owner alone.
+  detail::atomic<std::uint64_t> started{0};  ///< fibers
+  detail::atomic<std::uint64_t> ended{0};
   detail::atomic<std::uint64_t> steals{0};
   detail::atomic<std::uint64_t> sleeps{0};
 };
