@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The channel state machine: what send, recv, try_*, post and close do to one channel. What
-// select does with several is in select.cpp, by the same steps.
+// The channel state machine: what send, recv, try_* and close do to one channel. What select does
+// with several is in select.cpp, by the same steps.
 //
 // A *waiter* is a parked caller's interest in one channel. It lives on the caller's stack and is
 // linked into senders_ or receivers_. A caller that waits on more than this channel has one waiter
@@ -19,6 +19,8 @@
 // Locks: lock_ has the rank `channel`; select() holds several of them, in the order of their ids.
 //   Nothing parks under it, and no lock is taken under it. Elements are moved under it, which is
 //   why moving must not throw; elements are destroyed outside it, but for discard().
+// Turns: a send and a receive that need not wait end in checkpoint(); what never waits does not,
+//   as its callers may hold what belongs to their thread, a std::mutex for one.
 // Wake-ups: fired after lock_ is released. From then on the waiter is gone. The channel may be
 //   gone, too: whoever wakes up may own the last handle. So unlock() is the last thing that an
 //   operation does to *this, unless it holds a reference of its own.
@@ -124,18 +126,12 @@ send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
   return send_status::canceled;
 }
 
-send_status chan_core::post(void* value) noexcept {
+send_status chan_core::try_send(void* value) noexcept {
   wakeup due;
   lock_.lock();
   const send_status now = send_now(value, due);
   lock_.unlock();
   due.fire();
-  return now;
-}
-
-send_status chan_core::try_send(void* value) noexcept {
-  const send_status now = post(value);
-  checkpoint();
   return now;
 }
 
@@ -167,7 +163,6 @@ recv_status chan_core::try_recv(void* out) noexcept {
   const recv_status now = recv_now(out, due);
   lock_.unlock();
   due.fire();
-  checkpoint();
   return now;
 }
 
@@ -208,7 +203,6 @@ bool chan_core::close() noexcept {
     for (std::size_t i = 0; i < claimed; ++i) due[i].fire();
     if (more) lock_.lock();
   }
-  checkpoint();
   return true;
 }
 

@@ -63,7 +63,7 @@ class select_run {
 
     unlock_all(is_channel(cases_[winner]) ? &channel_of(cases_[winner]) : nullptr);
     due.fire();
-    checkpoint();
+    if (otherwise_ == none) checkpoint();  // With otherwise() it is a try, and no scheduling point.
     return winner;
   }
 

@@ -19,6 +19,8 @@
 //       queue.
 // Locks: queue_lock_ is a leaf among locks of sources; tickets are claimed under it. No timer and
 //   no context is touched under it.
+// Turns: unlock() is no scheduling point, since its callers may hold what belongs to their thread.
+//   acquire() is one, before it takes the lock.
 // Wake-ups: unlock() wakes the first waiter after releasing queue_lock_. A waiter claimed in normal
 //   mode competes, and queues at the front if it loses; one that was granted owns the lock.
 // Tests: tests/sync/mutex_test.cpp, sync_stress_test.cpp.
@@ -30,7 +32,6 @@
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/context/context.hpp>
-#include <exeunt/sched/go.hpp>
 
 #include "sync/park_until.hpp"
 
@@ -94,6 +95,10 @@ bool mutex::try_lock_until(clock::time_point deadline) noexcept {
 }
 
 wait_end mutex::acquire(detail::cancel_node* cancel, clock::time_point deadline) noexcept {
+  // Whoever was woken must get to run, though we might lock and unlock for ever: while he is awake
+  // woken_bit is set, and each lock() comes here. Before the lock is ours, so that he finds it
+  // free.
+  detail::checkpoint();
   const bool may_end = cancel != nullptr || deadline != no_deadline;
   bool woken = false;  // woken_bit is ours.
   clock::time_point since{};
@@ -223,7 +228,7 @@ void mutex::unlock_slowly() noexcept {
       // order: release, pairs with the acquire of whoever locks next.
       if (state_.compare_exchange_weak(state, state & ~locked_bit, memory_order_release,
                                        memory_order_relaxed)) {
-        break;
+        return;
       }
       continue;
     }
@@ -255,15 +260,8 @@ void mutex::unlock_slowly() noexcept {
     const detail::wakeup due = first->due;
     guard.unlock();
     due.fire();
-    if ((state & starving_bit) != 0) {
-      // Everybody waits for the one that was woken.
-      yield();
-      return;
-    }
-    break;
+    return;
   }
-  // Whoever was woken must get to run, though we might lock and unlock for ever.
-  detail::checkpoint();
 }
 
 }  // namespace exeunt

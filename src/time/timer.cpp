@@ -11,7 +11,7 @@
 //   I3  period_ and due_ are written only while the node is stopped, or by its firing.
 // Locks: a source's lock_, then the timers' lock, then the channel's. The firing runs under the
 //   timers' lock and takes the channel's, never lock_.
-// Wake-ups: post() wakes a receiver, who may drop the last handle: end() then waits for the timers'
+// Wake-ups: a post wakes a receiver, who may drop the last handle: end() then waits for the timers'
 //   lock in stop() before the memory goes.
 // Tests: tests/time/timer_test.cpp (I1, I2), ticker_test.cpp, timer_stress_test.cpp (I2, I3).
 
@@ -99,7 +99,7 @@ class tick_source final : public chan_companion, public timer_node {
     race_acquire(&self);
     clock::time_point value = self.due_;
     // Full: the reader is slow, and loses this tick.
-    static_cast<void>(self.fed_->post(&value));
+    static_cast<void>(self.fed_->try_send(&value));
     race_release(&self.fed_);
     if (self.period_ == clock::duration::zero()) return no_deadline;
     const auto periods = (now - self.due_) / self.period_ + 1;
@@ -112,7 +112,7 @@ class tick_source final : public chan_companion, public timer_node {
   static void on_end(chan_companion& companion) noexcept {
     auto* const self = static_cast<tick_source*>(&companion);
     self->timer_node::stop();
-    race_acquire(&self->fed_);  // A post() comes before the end of the channel's memory.
+    race_acquire(&self->fed_);  // A post comes before the end of the channel's memory.
     delete self;
   }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -624,7 +625,7 @@ TEST_P(chan_test, destroys_what_nobody_took) {
                                                 detail::chan_look::unbuffered);
       const auto c = detail::handle_access::make<recv_only<counted>>(core);
       counted value{1};
-      EXPECT_EQ(core->post(&value), detail::send_status::sent);
+      EXPECT_EQ(core->try_send(&value), detail::send_status::sent);
       EXPECT_EQ(value.value, -1);
       EXPECT_EQ(c.size(), 0U);
       EXPECT_EQ(c.capacity(), 0U);
@@ -720,6 +721,49 @@ TEST(chan_fairness, a_busy_fiber_lets_others_run) {
       busy.send(1);
       EXPECT_EQ(busy.recv(), 1);
     }
+  });
+}
+
+// A caller may hold a std::mutex: giving way under it would hang its worker, if the next fiber
+// wants it. Far more calls than a turn has.
+TEST(chan_fairness, what_never_waits_gives_way_to_nobody) {
+  test::run_on(1, [] {
+    const chan<int> c{1};
+    bool other_ran = false;
+    go([&] { other_ran = true; });
+    for (int i = 0; i < 1'000; ++i) {
+      EXPECT_TRUE(c.try_send(i));
+      EXPECT_FALSE(c.try_send(i));
+      EXPECT_EQ(c.try_recv(), i);
+      EXPECT_EQ(c.try_recv(), std::nullopt);
+      EXPECT_EQ(select(on_send(c, i, [] {}), otherwise([] {})), 0U);
+      EXPECT_EQ(select(on_recv(c, [] {}), otherwise([] {})), 0U);
+      EXPECT_EQ(select(on_recv(c, [] {}), otherwise([] {})), 1U);
+      const chan<void> closed;
+      closed.close();
+    }
+    EXPECT_FALSE(other_ran);
+    while (!other_ran) yield();
+  });
+}
+
+// The same as a program would do it: two fibers of one worker, and a lock that belongs to threads.
+TEST(chan_fairness, tries_may_be_made_under_a_threads_lock) {
+  test::run_on(1, [] {
+    const chan<int> c{1};
+    std::mutex of_threads;
+    const chan<void> done{2};
+    for (int fiber = 0; fiber < 2; ++fiber) {
+      go([&] {
+        for (int round = 0; round < 1'000; ++round) {
+          const std::lock_guard guard{of_threads};
+          for (int i = 0; i < 4; ++i) static_cast<void>(c.try_send(i));
+        }
+        done.send();
+      });
+    }
+    EXPECT_TRUE(done.recv());
+    EXPECT_TRUE(done.recv());
   });
 }
 

@@ -2,8 +2,10 @@
 
 #include <exeunt/sync/mutex.hpp>
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -312,6 +314,49 @@ TEST_P(mutex_test, a_modest_fiber_gets_the_lock_from_greedy_ones) {
     fibers.wait();
     EXPECT_TRUE(m.try_lock());
     m.unlock();
+  });
+}
+
+// Without the turn that lock() gives, the one that unlock() woke would never run on one worker.
+TEST(mutex_fairness, who_locks_again_and_again_lets_a_woken_one_run) {
+  test::run_on(1, [] {
+    mutex m;
+    bool other_ran = false;
+    m.lock();
+    wait_group waiting;
+    waiting.go([&] {
+      const std::lock_guard guard{m};
+      other_ran = true;
+    });
+    test::until_parked(1, wait_reason::mutex);
+    while (!other_ran) {
+      m.unlock();
+      m.lock();
+    }
+    m.unlock();
+    waiting.wait();
+  });
+}
+
+// Each unlock() of another mutex wakes one of many, and none of them runs before the caller waits.
+TEST(mutex_fairness, unlock_gives_way_to_nobody) {
+  test::run_on(1, [] {
+    constexpr std::size_t fibers = 300;
+    std::array<mutex, fibers> held;
+    std::size_t ran = 0;
+    wait_group waiting;
+    for (mutex& m : held) {
+      m.lock();
+      waiting.go([&] {
+        const std::lock_guard guard{m};
+        ++ran;
+      });
+    }
+    test::until_parked(fibers, wait_reason::mutex);
+    for (mutex& m : held) m.unlock();
+    EXPECT_EQ(ran, 0U);
+    waiting.wait();
+    EXPECT_EQ(ran, fibers);
   });
 }
 

@@ -185,7 +185,8 @@ class sending : public Base {
     return send(ctx, T(value));
   }
 
-  /// As send(), but never parks.
+  /// As send(), but never parks, nor gives way to another fiber: whoever tries again and again
+  /// must yield() himself.
   ///
   /// Returns: false if there is neither room nor a waiting receiver; `value` is then untouched.
   [[nodiscard]] bool try_send(T&& value) const {
@@ -198,7 +199,7 @@ class sending : public Base {
   }
 
   /// Says that no more values will come. Receivers drain what is left and then get nothing. Only
-  /// the sending side should close.
+  /// the sending side should close. Never waits, nor gives way.
   ///
   /// Wakes:  everybody; parked senders throw closed_channel.
   /// Throws: closed_channel if it is closed already, or is the nil channel.
@@ -221,6 +222,7 @@ class sending<Base, void> : public Base {
     if (this->send_to_core(nullptr, cancel) == send_status::sent) return {};
     return fail(cancel->reason());
   }
+  /// Never waits, nor gives way.
   /// Returns: false if there is neither room nor a waiting receiver.
   [[nodiscard]] bool try_send() const { return this->try_send_to_core(nullptr); }
   /// Says that no more events will come; see sending<Base, T>::close().
@@ -258,7 +260,8 @@ class receiving : public Base {
     return fail(now == recv_status::canceled ? cancel->reason() : error{errc::closed});
   }
 
-  /// Takes the oldest value if there is one now.
+  /// Takes the oldest value if there is one now. Never waits, nor gives way: whoever tries again
+  /// and again must yield() himself.
   ///
   /// Returns: nothing if there is none, or none any more; select(on_recv(…), otherwise(…)) tells
   ///          the two apart.
@@ -301,6 +304,7 @@ class receiving<Base, void> : public Base {
     if (now == recv_status::received) return {};
     return fail(now == recv_status::canceled ? cancel->reason() : error{errc::closed});
   }
+  /// Never waits, nor gives way.
   /// Returns: whether there was an event to take.
   [[nodiscard]] bool try_recv() const {
     bool out = false;

@@ -97,7 +97,7 @@ enum class chan_look : std::uint8_t {
 
 /// What feeds a channel and lives as long as it: a timer.
 struct chan_companion {
-  /// Called once, when the last handle is gone and before the channel is: post() may still be
+  /// Called once, when the last handle is gone and before the channel is: a try_send() may still be
   /// running until this returns, and must not afterwards.
   void (*end)(chan_companion& self) noexcept = nullptr;
 };
@@ -113,15 +113,16 @@ class EXEUNT_API chan_core : public ref_counted {
 
   /// Parks until delivered, closed or `cancel` (may be null) ends; never returns `full`.
   [[nodiscard]] send_status send(void* value, cancel_node* cancel) noexcept;
-  /// Never parks; never returns `canceled`.
+  /// Never parks, and is no scheduling point: call-backs of timers use it, too. Never returns
+  /// `canceled`.
   [[nodiscard]] send_status try_send(void* value) noexcept;
-  /// As try_send(), for call-backs of timers and for signal relays: not a scheduling point.
-  [[nodiscard]] send_status post(void* value) noexcept;
 
   /// Parks until there is an element, the end, or `cancel` (may be null) ends.
   [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept;
+  /// No scheduling point, as try_send().
   [[nodiscard]] recv_status try_recv(void* out) noexcept;
 
+  /// No scheduling point.
   /// Returns: false if it was closed already; nothing happens then.
   [[nodiscard]] bool close() noexcept;
   /// Drops the elements that nobody has taken. Parked senders stay.

@@ -299,7 +299,8 @@ template <typename F>
   return detail::after_case<F>{d, std::forward<F>(f)};
 }
 
-/// The case that no other is ready: with it select() does not wait.
+/// The case that no other is ready: with it select() neither waits nor gives way to another fiber,
+/// whichever case wins. Whoever tries again and again must yield() himself.
 template <typename F>
   requires std::is_invocable_v<F&>
 [[nodiscard]] auto otherwise(F&& f) {

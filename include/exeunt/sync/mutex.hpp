@@ -58,6 +58,8 @@ class EXEUNT_API mutex {
   ///          the context had ended before.
   [[nodiscard]] result<> lock(const context& ctx) noexcept;
 
+  /// Never waits, nor gives way: whoever tries again and again must yield() himself.
+  ///
   /// Returns: false if the lock is held, or promised to those that wait.
   [[nodiscard]] bool try_lock() noexcept;
   /// As lock(), for at most `d`.
@@ -65,6 +67,8 @@ class EXEUNT_API mutex {
   /// As lock(), until `deadline`.
   [[nodiscard]] bool try_lock_until(clock::time_point deadline) noexcept;
 
+  /// Never waits, nor gives way to another fiber.
+  ///
   /// Wakes:   one waiter, if there are any.
   /// Asserts: the mutex is locked; unlock of an unlocked mutex ends the process.
   EXEUNT_NO_TSAN void unlock() noexcept {
