@@ -128,6 +128,29 @@ TEST_P(select_test, se_08_evaluates_named_cases_in_order) {
   });
 }
 
+template <typename Case>
+concept can_be_named = requires(Case& one) { select(one); };
+template <typename Case>
+concept can_be_made_in_the_call = requires(Case&& one) { select(std::move(one)); };
+
+// By the time of the select a temporary would be gone. What is copied is the case's own.
+TEST_P(select_test, names_no_case_that_refers_to_an_rvalue) {
+  run([] {
+    const chan<std::string> c{1};
+    std::string value(60, 'x');
+    const auto nothing = [] {};
+    using of_rvalue = decltype(on_send(c, std::string{}, nothing));
+    using of_lvalue = decltype(on_send(c, value, nothing));
+    using of_converted = decltype(on_send(c, "literal", nothing));
+    static_assert(!can_be_named<of_rvalue> && can_be_made_in_the_call<of_rvalue>);
+    static_assert(can_be_named<of_lvalue> && can_be_named<of_converted>);
+    auto named = on_send(c, value, nothing);
+    value.assign(60, 'y');
+    EXPECT_EQ(select(named), 0U);
+    EXPECT_EQ(c.recv(), std::string(60, 'x'));
+  });
+}
+
 // SE-11: receivers that drop the value against all kinds of senders.
 TEST_P(select_test, se_11_receives_without_destination) {
   run([] {

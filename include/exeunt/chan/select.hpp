@@ -6,9 +6,12 @@
 //          on_done(ctx, [&] { … }),
 //          after(1s, [&] { … }));
 //
-// Cases are meant to be made in the call. They refer to the handles, values and contexts that are
-// given as lvalues, and keep those that are temporaries. C++ leaves the order open in which the
-// arguments of a call are evaluated; where it matters, name the cases first, or use selector.
+// Cases are meant to be made in the call. They refer to the handles and contexts that are given as
+// lvalues, and keep those that are temporaries. A value given as an lvalue is copied. One that is
+// an rvalue stays where it is until its case wins, so that a refused one is still the caller's;
+// such a case does not outlive the statement it is made in, and select() refuses it by name. C++
+// leaves the order open in which the arguments of a call are evaluated; where it matters, name the
+// cases first, with lvalues for values, or use selector.
 
 #pragma once
 
@@ -195,6 +198,19 @@ inline constexpr bool is_otherwise = false;
 template <typename F>
 inline constexpr bool is_otherwise<otherwise_case<F>> = true;
 
+// A case that refers to an rvalue is gone with it at the end of the statement.
+template <typename>
+inline constexpr bool refers_to_rvalue = false;
+template <typename T, typename F, typename Owner>
+inline constexpr bool refers_to_rvalue<send_case<T, T*, F, Owner>> = true;
+
+/// What select() takes: any case that is made in the call; of those that were named before, the
+/// ones that own their value.
+template <typename Case>
+concept selectable =
+    std::derived_from<std::remove_cvref_t<Case>, select_case_base> &&
+    !(std::is_lvalue_reference_v<Case> && refers_to_rvalue<std::remove_cvref_t<Case>>);
+
 template <typename Case>
 using case_result = decltype(std::declval<Case&>().finish(std::declval<const select_case&>()));
 
@@ -239,7 +255,8 @@ template <typename F>
 
 /// The case that `c` takes `value`. The handler gets nothing.
 ///
-/// Value:  an rvalue of the channel's own element type is moved from only if this case wins.
+/// Value:  an rvalue of the channel's own element type is moved from only if this case wins; until
+///         then the case refers to it, and select() takes the case only in the call that makes it.
 ///         Anything else is made into an element at once: a copy of an lvalue, or what an rvalue of
 ///         another type converts to, which is lost with the case.
 /// Throws: closed_channel, from select(), if this case is chosen and `c` is closed.
@@ -319,7 +336,7 @@ template <typename F>
 /// Ordering: as the send or receive that was done.
 /// Cost:    no allocation; about as much as its channels' operations one by one.
 template <typename... Cases>
-  requires(std::derived_from<std::remove_cvref_t<Cases>, detail::select_case_base> && ...)
+  requires(detail::selectable<Cases> && ...)
 decltype(auto) select(Cases&&... cases) {
   constexpr std::size_t count = sizeof...(Cases);
   if constexpr (count == 0) {
