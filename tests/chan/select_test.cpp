@@ -5,13 +5,16 @@
 
 #include <gtest/gtest.h>
 
+#include <any>
 #include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -358,6 +361,34 @@ TEST_P(select_test, moves_a_value_only_if_its_case_wins) {
     auto refused = std::make_unique<int>(2);
     EXPECT_THROW(select(on_send(room, std::move(refused), never)), closed_channel);
     EXPECT_NE(refused, nullptr);
+  });
+}
+
+// An element that braces would make from a list of one.
+struct counts_its_parts {
+  std::size_t parts = 0;
+  explicit counts_its_parts(int) {}
+  counts_its_parts(std::initializer_list<counts_its_parts> list) : parts{list.size()} {}
+};
+
+template <typename Handle, typename V>
+concept can_be_sent = requires(Handle c, V&& v) { on_send(c, std::forward<V>(v), [] {}); };
+static_assert(can_be_sent<chan<std::unique_ptr<int>>, std::unique_ptr<int>>);
+static_assert(!can_be_sent<chan<std::unique_ptr<int>>, int*>);
+static_assert(!can_be_sent<chan<std::vector<int>>, int>);
+static_assert(can_be_sent<chan<double>, int> && can_be_sent<chan<std::string>, const char*>);
+static_assert(!can_be_sent<chan<counts_its_parts>, int>);
+
+TEST_P(select_test, sends_the_value_and_not_a_list_of_it) {
+  run([] {
+    const chan<std::vector<std::any>> lists{1};
+    const std::vector<std::any> three{1, 2, 3};
+    select(on_send(lists, three, [] {}));
+    EXPECT_EQ(lists.recv()->size(), 3U);
+    const chan<counts_its_parts> values{1};
+    const counts_its_parts one(1);
+    select(on_send(values, one, [] {}));
+    EXPECT_EQ(values.recv()->parts, 0U);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <any>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -171,6 +172,24 @@ TEST_P(selector_test, keeps_what_it_was_given) {
     of_events.on_send(events, [] {});
     of_events.on_recv(events, [](bool event) { EXPECT_TRUE(event); });
     for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(of_events.run(), i % 2);
+  });
+}
+
+template <typename Handle, typename V>
+concept can_be_sent =
+    requires(selector cases, Handle c, V&& v) { cases.on_send(c, std::forward<V>(v), [] {}); };
+static_assert(can_be_sent<chan<std::unique_ptr<int>>, std::unique_ptr<int>>);
+static_assert(!can_be_sent<chan<std::unique_ptr<int>>, int*>);
+static_assert(!can_be_sent<chan<std::vector<int>>, int>);
+
+TEST_P(selector_test, sends_the_value_and_not_a_list_of_it) {
+  run([] {
+    const chan<std::vector<std::any>> lists{1};
+    const std::vector<std::any> three{1, 2, 3};
+    selector cases;
+    cases.on_send(lists, three, [] {});
+    EXPECT_EQ(cases.run(), 0U);
+    EXPECT_EQ(lists.recv()->size(), 3U);
   });
 }
 

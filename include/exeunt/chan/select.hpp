@@ -82,6 +82,11 @@ concept receiver_handle =
 template <typename Handle>
 using element_of = typename std::remove_cvref_t<Handle>::element_type;
 
+// What send() takes: no explicit conversions.
+template <typename Handle, typename V>
+concept sends =
+    !std::is_void_v<element_of<Handle>> && std::is_convertible_v<V&&, element_of<Handle>>;
+
 // A handler may leave out what it is given.
 template <typename F, typename Given>
 concept handles = std::is_invocable_v<F&, Given> || std::is_invocable_v<F&>;
@@ -124,7 +129,7 @@ class send_case : public select_case_base {
   send_case(case_source to, V&& value, F&& handler, Owner owner)
       : to_{to},
         owner_{std::move(owner)},
-        value_{std::forward<V>(value)},
+        value_(std::forward<V>(value)),  // Braces would prefer a constructor from a list.
         handler_{std::forward<F>(handler)} {}
 
   select_case describe() noexcept {
@@ -261,8 +266,7 @@ template <typename F>
 ///         another type converts to, which is lost with the case.
 /// Throws: closed_channel, from select(), if this case is chosen and `c` is closed.
 template <detail::sender_handle Handle, typename V, typename F>
-  requires(!std::is_void_v<detail::element_of<Handle>> &&
-           std::is_constructible_v<detail::element_of<Handle>, V &&> && std::is_invocable_v<F&>)
+  requires(detail::sends<Handle, V> && std::is_invocable_v<F&>)
 [[nodiscard]] auto on_send(Handle&& c, V&& value, F&& f) {
   using element = detail::element_of<Handle>;
   using owner = detail::owner_for<Handle>;

@@ -51,7 +51,7 @@ class selector {
   /// Adds the case that `c` takes `value`. Once it has won, it is switched off, since the value is
   /// gone; add another to send more.
   template <detail::sender_handle Handle, typename V, typename F>
-    requires(!std::is_void_v<detail::element_of<Handle>>)
+    requires detail::sends<Handle, V>
   std::size_t on_send(Handle&& c, V&& value, F&& f) {
     using kept = std::remove_cvref_t<Handle>;
     using element = detail::element_of<Handle>;
