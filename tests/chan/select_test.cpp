@@ -154,6 +154,25 @@ TEST_P(select_test, names_no_case_that_refers_to_an_rvalue) {
   });
 }
 
+// A channel's elements need to move, and no more.
+struct unassignable {
+  const int number;
+};
+static_assert(!std::is_move_assignable_v<unassignable>);
+
+TEST_P(select_test, receives_what_cannot_be_assigned) {
+  run([] {
+    const chan<unassignable> c{2};
+    c.send(unassignable{1});
+    c.send(unassignable{2});
+    auto take = on_recv(c, [](std::optional<unassignable> v) { return v->number; });
+    EXPECT_EQ(select(take), 1);
+    EXPECT_EQ(select(take), 2);
+    EXPECT_EQ(select(on_send(c, unassignable{3}, [] { return 0; })), 0);
+    EXPECT_EQ(select(take), 3);
+  });
+}
+
 // SE-11: receivers that drop the value against all kinds of senders.
 TEST_P(select_test, se_11_receives_without_destination) {
   run([] {

@@ -109,7 +109,12 @@ class recv_case : public select_case_base {
       : from_{from}, owner_{std::move(owner)}, handler_{std::forward<F>(handler)} {}
 
   select_case describe() noexcept {
-    out_ = received_t<T>{};
+    // Emptied in place: the element may be one that cannot be assigned.
+    if constexpr (std::is_void_v<T>) {
+      out_ = false;
+    } else {
+      out_.reset();
+    }
     return {.what = from_.what, .source = from_.source, .element = &out_};
   }
   decltype(auto) finish(const select_case&) { return call_handler(handler_, std::move(out_)); }
