@@ -12,6 +12,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <ranges>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -561,6 +562,51 @@ TEST_P(chan_test, ranges_over_move_only_values) {
     int next = 0;
     for (std::unique_ptr<int> v : c) EXPECT_EQ(*v, next++);
     EXPECT_EQ(next, 10);
+  });
+}
+
+static_assert(std::ranges::input_range<const chan<std::string>>);
+static_assert(std::ranges::input_range<const chan<std::unique_ptr<int>>>);
+static_assert(std::ranges::input_range<detail::recv_range<std::string>>);
+
+// A filter looks at an element before it passes it on.
+TEST_P(chan_test, range_adaptors_lose_nothing) {
+  run([] {
+    const chan<std::string> words{4};
+    const std::string a(40, 'a');
+    const std::string b(40, 'b');
+    words.send(a);
+    words.send("");
+    words.send(b);
+    words.close();
+    std::vector<std::string> got;
+    const auto filled = [](const std::string& word) { return !word.empty(); };
+    for (std::string word : words | std::views::filter(filled)) got.push_back(std::move(word));
+    EXPECT_EQ(got, (std::vector{a, b}));
+
+    const chan<std::unique_ptr<int>> numbers{4};
+    for (int i = 0; i < 4; ++i) numbers.send(std::make_unique<int>(i));
+    numbers.close();
+    int sum = 0;
+    const auto odd = [](const std::unique_ptr<int>& number) { return *number % 2 == 1; };
+    for (std::unique_ptr<int> number : numbers | std::views::filter(odd)) sum += *number;
+    EXPECT_EQ(sum, 1 + 3);
+  });
+}
+
+// The loop is the last to know the channel, and would go on in memory that is free.
+TEST_P(chan_test, a_range_keeps_its_channel) {
+  run([] {
+    chan<int> c{4};
+    c.send(1);
+    c.send(2);
+    c.close();
+    int sum = 0;
+    for (const int v : c) {
+      c = nullptr;
+      sum += v;
+    }
+    EXPECT_EQ(sum, 3);
   });
 }
 

@@ -91,7 +91,8 @@ struct handle_access {
   }
 };
 
-/// Walks through what a channel delivers, taking each element as it comes to it.
+/// Walks through what a channel delivers, taking each element as it comes to it. It keeps the
+/// channel, also if the variable it came from is assigned meanwhile.
 template <typename T>
 class recv_iterator {
  public:
@@ -99,19 +100,23 @@ class recv_iterator {
   using difference_type = std::ptrdiff_t;
   using iterator_concept = std::input_iterator_tag;
 
-  recv_iterator(chan_core* core, cancel_node* cancel) : core_{core}, cancel_{cancel} { next(); }
+  recv_iterator(ref_ptr<chan_core> core, ref_ptr<cancel_node> cancel)
+      : core_{std::move(core)}, cancel_{std::move(cancel)} {
+    next();
+  }
   recv_iterator(recv_iterator&&) noexcept = default;
   recv_iterator& operator=(recv_iterator&& other) noexcept {
-    core_ = other.core_;
-    cancel_ = other.cancel_;
+    core_ = std::move(other.core_);
+    cancel_ = std::move(other.cancel_);
     current_.reset();
     if (other.current_) current_.emplace(std::move(*other.current_));
     return *this;
   }
   ~recv_iterator() = default;
 
-  /// Moves the element out; once for each step.
-  T operator*() const noexcept { return std::move(*current_); }
+  /// The element, to be moved from or only looked at: the adaptors of ranges do the one after
+  /// the other. Valid until the next step.
+  T&& operator*() const noexcept { return std::move(*current_); }
   recv_iterator& operator++() {
     next();
     return *this;
@@ -125,11 +130,11 @@ class recv_iterator {
   void next() {
     current_.reset();
     // Whichever way it ends, current_ stays empty.
-    static_cast<void>(core_ != nullptr ? core_->recv(&current_, cancel_) : recv_on_nil(cancel_));
+    static_cast<void>(core_ ? core_->recv(&current_, cancel_.get()) : recv_on_nil(cancel_.get()));
   }
 
-  chan_core* core_;
-  cancel_node* cancel_;
+  ref_ptr<chan_core> core_;
+  ref_ptr<cancel_node> cancel_;
   mutable std::optional<T> current_;
 };
 
@@ -139,7 +144,7 @@ class recv_range {
  public:
   recv_range(ref_ptr<chan_core> core, ref_ptr<cancel_node> cancel) noexcept
       : core_{std::move(core)}, cancel_{std::move(cancel)} {}
-  [[nodiscard]] recv_iterator<T> begin() const { return {core_.get(), cancel_.get()}; }
+  [[nodiscard]] recv_iterator<T> begin() const { return {core_, cancel_}; }
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
  private:
@@ -271,8 +276,9 @@ class receiving : public Base {
     return out;
   }
 
-  /// `for (T v : c)` receives until the channel is closed and drained.
-  [[nodiscard]] recv_iterator<T> begin() const { return {this->core_.get(), nullptr}; }
+  /// `for (T v : c)` receives until the channel is closed and drained. It is an input range of
+  /// rvalues, for the adaptors of <ranges>, too.
+  [[nodiscard]] recv_iterator<T> begin() const { return {this->core_, nullptr}; }
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
   /// `for (T v : c.values(ctx))` ends when `ctx` does, too. Ask ctx.err() which it was.
