@@ -428,10 +428,13 @@ class recv_only<void> : public detail::receiving<detail::chan_handle, void> {
 /// A channel that is closed by then, or nil, is left alone: destructors do not throw.
 class close_on_exit {
  public:
+  /// Without a name it would close in the same statement.
   template <typename T>
-  explicit close_on_exit(const chan<T>& c) noexcept : core_{detail::handle_access::owner(c)} {}
+  [[nodiscard]] explicit close_on_exit(const chan<T>& c) noexcept
+      : core_{detail::handle_access::owner(c)} {}
   template <typename T>
-  explicit close_on_exit(const send_only<T>& c) noexcept : core_{detail::handle_access::owner(c)} {}
+  [[nodiscard]] explicit close_on_exit(const send_only<T>& c) noexcept
+      : core_{detail::handle_access::owner(c)} {}
   close_on_exit(const close_on_exit&) = delete;
   close_on_exit& operator=(const close_on_exit&) = delete;
   ~close_on_exit() {
