@@ -14,6 +14,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/log.hpp>
 #include <exeunt/sched/cancel.hpp>
+#include <exeunt/sched/go.hpp>
 
 namespace exeunt::detail {
 
@@ -36,8 +37,9 @@ void completion::complete() noexcept {
   }
 }
 
-bool completion::wait(wait_reason why, cancel_node* until) noexcept {
-  if (until == nullptr) {
+bool completion::wait(wait_reason why, cancel_node* until, cancel_node* home) noexcept {
+  if (home != nullptr && shares_runtime(*home)) home = nullptr;
+  if (until == nullptr && home == nullptr) {
     waiter self;
     if (spin_guard guard{lock_}; !done_) {
       waiters_.push_back(self);
@@ -59,10 +61,13 @@ bool completion::wait(wait_reason why, cancel_node* until) noexcept {
     waiters_.push_back(self);
   }
   waiter ended{several};
-  if (until->add_waiter(ended)) {
-    park(several, why, this);  // Woken by: complete(), or a cancel of `until`.
-    until->remove_waiter(ended);
-  }
+  waiter stopped{several};
+  const bool has_ended = until != nullptr && !until->add_waiter(ended);
+  const bool has_stopped = home != nullptr && !home->add_waiter(stopped);
+  // Woken by: complete(), a cancel of `until`, the end of the runtime.
+  if (!has_ended && !has_stopped) park(several, why, this);
+  if (until != nullptr && !has_ended) until->remove_waiter(ended);
+  if (home != nullptr && !has_stopped) home->remove_waiter(stopped);
   bool done = false;
   {
     const spin_guard guard{lock_};

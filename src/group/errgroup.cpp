@@ -10,15 +10,20 @@
 //   I3  waiters_ not empty  =>  active_ > 0.
 //   I4  canceled_ is set before the context is ended, so that a task which sees that end finds it.
 //   I5  A task's failure is recorded, and the context ended for it, before the task leaves.
+//   I6  While active_ > 0, home_ is the end of the runtime in which all tasks are, or null if they
+//       are in several: then a wait from outside does not notice that one of those has stopped.
 // Locks: lock_ is a source's. Nothing is called under it; failures and names are allocated outside.
-// Wake-ups: leave() fires after unlocking. From then on the group may be gone.
-// Tests: tests/group/errgroup_test.cpp (I1-I5), errgroup_stress_test.cpp.
+// Wake-ups: leave() fires after unlocking. From then on the group may be gone. A waiter from
+//   outside the tasks' runtime is also woken when that has stopped, and takes lock_ once more.
+// Tests: tests/group/errgroup_test.cpp (I1-I5), left_behind_test.cpp (I6),
+// errgroup_stress_test.cpp.
 
 #include <exeunt/group/errgroup.hpp>
 
 #include <algorithm>
 
 #include <exeunt/base/assert.hpp>
+#include <exeunt/base/log.hpp>
 
 namespace exeunt {
 
@@ -50,7 +55,10 @@ errgroup::errgroup(const context& parent, errgroup_options options)
 
 errgroup::~errgroup() {
   cancel();
-  static_cast<void>(wait_all(true));
+  if (const std::size_t left = wait_all(true).left; left != 0) {
+    log_line("exeunt: an errgroup does not wait for " + std::to_string(left) +
+             (left == 1 ? " task" : " tasks") + ", as the runtime has stopped without");
+  }
   auto unread = failures_.begin();
   std::advance(unread, static_cast<std::ptrdiff_t>(read_));
   for (; unread != failures_.end(); ++unread) {
@@ -62,8 +70,48 @@ bool errgroup::full() const noexcept {
   return limit_ >= 0 && active_ >= static_cast<std::size_t>(limit_);
 }
 
+// Under lock_: one of the active tasks will be in the runtime with that end.
+void errgroup::use_runtime(cancel_node& end) noexcept {
+  if (active_ == 1) {
+    home_ = &end;
+  } else if (home_ != &end) {
+    home_ = nullptr;
+  }
+}
+
+// Called with lock_ held by `guard`, which it releases. Links the caller in `waiters` and parks.
+// Returns: false if the runtime of all that could wake it has stopped.
+bool errgroup::park_in(detail::intrusive_list<waiter>& waiters, spin_guard& guard) noexcept {
+  cancel_node* const home = home_;
+  if (home == nullptr || detail::shares_runtime(*home)) {
+    waiter self;
+    waiters.push_back(self);
+    detail::park(guard.release(), detail::wait_reason::errgroup, this);  // Woken by: leave().
+    return true;
+  }
+  detail::ticket several;
+  waiter self{several};
+  self.whom = detail::caller::current();  // For leave(), which wakes after it has unlocked.
+  waiter stopped{several};
+  waiters.push_back(self);
+  guard.unlock();
+  if (home->add_waiter(stopped)) {
+    detail::park(several, detail::wait_reason::errgroup, this);  // Woken by: leave(), stop().
+    home->remove_waiter(stopped);
+  } else {
+    // Nobody is parked, so nothing is due. If this fails, leave() was faster.
+    detail::wakeup due;
+    static_cast<void>(stopped.claim(due));
+  }
+  // Also if it won: leave() must have let go of the group.
+  const spin_guard again{lock_};
+  if (self.linked()) waiters.remove(self);
+  return self.won();
+}
+
 void errgroup::enter() {
   const char* misuse = nullptr;
+  cancel_node& end = detail::end_of_runtime();
   {
     spin_guard guard{lock_};
     if (finished_) {
@@ -72,24 +120,27 @@ void errgroup::enter() {
       misuse = "errgroup: go() with a limit of 0";
     } else if (!full() && slots_.empty()) {
       ++active_;
+      use_runtime(end);
+      return;
+    } else if (park_in(slots_, guard)) {  // Woken by: leave(), which hands its slot over; stop().
+      const spin_guard again{lock_};
+      use_runtime(end);
       return;
     } else {
-      waiter self;
-      slots_.push_back(self);
-      // Woken by: leave(), which hands its slot over.
-      detail::park(guard.release(), detail::wait_reason::errgroup, this);
-      return;
+      misuse = "errgroup: go() while the runtime of its tasks has stopped";
     }
   }
   throw panic_error{misuse};
 }
 
 bool errgroup::try_enter() {
+  cancel_node& end = detail::end_of_runtime();
   {
     const spin_guard guard{lock_};
     if (!finished_) {
       if (full() || !slots_.empty()) return false;
       ++active_;
+      use_runtime(end);
       return true;
     }
   }
@@ -106,15 +157,15 @@ void errgroup::leave(errgroup_task* task) noexcept {
     EXEUNT_ASSERT(active_ > 0);
     if (detail::claim_first(slots_, next) == nullptr) {
       --active_;
-      if (active_ == 0) released.append(waiters_);
+      while (waiter* const first = active_ == 0 ? waiters_.pop_front() : nullptr) {
+        // One that is parked stays until it is woken; another may be gone when it has lock_.
+        detail::wakeup due;
+        if (first->claim(due) && due) released.push_back(*first);
+      }
     }
   }
   next.fire();
-  for (;;) {
-    detail::wakeup due;
-    if (detail::claim_first(released, due) == nullptr) return;
-    due.fire();
-  }
+  while (waiter* const first = released.pop_front()) detail::wakeup{first->whom}.fire();
 }
 
 void errgroup::run(const std::source_location& where,
@@ -172,22 +223,19 @@ void errgroup::set_limit(int limit) {
   throw panic_error{"errgroup: set_limit() while tasks run"};
 }
 
-std::size_t errgroup::wait_all(bool for_good) noexcept {
-  std::size_t recorded = 0;
-  for (;;) {
+errgroup::outcome errgroup::wait_all(bool for_good) noexcept {
+  outcome ended{};
+  for (bool stopped = false;;) {
     spin_guard guard{lock_};
-    if (active_ == 0) {
+    if (active_ == 0 || stopped) {
       finished_ = for_good;
-      recorded = failures_.size();
+      ended = {failures_.size(), active_};
       break;
     }
-    waiter self;
-    waiters_.push_back(self);
-    // Woken by: the last task's leave().
-    detail::park(guard.release(), detail::wait_reason::errgroup, this);
+    stopped = !park_in(waiters_, guard);  // Woken by: the last task's leave(), stop().
   }
   detail::race_acquire(this);
-  return recorded;
+  return ended;
 }
 
 void errgroup::cancel() noexcept {
@@ -201,9 +249,14 @@ void errgroup::cancel() noexcept {
 
 result<> errgroup::wait() {
   const bool for_good = cancel_on_ != cancel_on::nothing;
-  const std::size_t recorded = wait_all(for_good);
+  const auto [recorded, left] = wait_all(for_good);
   if (for_good) cancel();
-  if (recorded == 0) return {};
+  std::optional<error> abandoned;
+  if (left != 0) {
+    abandoned.emplace(errc::shutting_down, "the runtime has stopped without " +
+                                               std::to_string(left) + " of the group's tasks");
+  }
+  if (recorded == 0) return abandoned ? result<>{fail(std::move(*abandoned))} : result<>{};
   // A group that goes on may add failures meanwhile; the ones up to here do not change.
   std::vector<error> seen;
   seen.reserve(recorded);
@@ -214,6 +267,7 @@ result<> errgroup::wait() {
     const spin_guard guard{lock_};
     read_ = std::max(read_, recorded);
   }
+  if (abandoned) seen.push_back(std::move(*abandoned));
   return fail(join_all(seen, 0, seen.size()));
 }
 

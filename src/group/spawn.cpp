@@ -4,10 +4,14 @@
 // Invariants:
 //   I1  node_ is null, or the node of ctx_; both are set before the fiber starts.
 //   I2  When the fiber has ended, its own context has.
+//   I3  A join from outside the fiber's runtime ends at the latest when that has stopped.
 // Locks: none here; see completion.cpp and cancel.cpp.
-// Tests: tests/group/spawn_test.cpp.
+// Tests: tests/group/spawn_test.cpp (I1, I2), left_behind_test.cpp (I3).
 
 #include <exeunt/group/spawn.hpp>
+
+#include <exeunt/base/log.hpp>
+#include <exeunt/sched/go.hpp>
 
 namespace exeunt::detail {
 
@@ -16,6 +20,16 @@ spawned_base::~spawned_base() = default;
 void spawned_base::adopt_context(const context& parent) {
   node_ = cancel_node::make(node_of(parent));
   ctx_ = make_context(parent, node_, "spawn");
+}
+
+void spawned_base::adopt_runtime() { home_ = &end_of_runtime(); }
+
+bool spawned_base::join(cancel_node* until) noexcept {
+  return wait(wait_reason::join, until, home_);
+}
+
+void spawned_base::report_left() noexcept {
+  log_line("exeunt: a spawned fiber is not waited for, as its runtime has stopped without it");
 }
 
 void spawned_base::cancel() noexcept {
@@ -30,6 +44,8 @@ void spawned_base::end() noexcept {
 void spawned_base::report(const error& failure) noexcept {
   if (!failure.only(errc::canceled)) detail::report_unread(failure, "a spawned fiber");
 }
+
+error left_behind() { return {errc::shutting_down, "the runtime has stopped without the fiber"}; }
 
 void throw_no_fiber() { throw panic_error{"fiber: join() without a fiber"}; }
 

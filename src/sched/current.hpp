@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <exeunt/base/atomic.hpp>
+#include <exeunt/base/clock.hpp>
 #include <exeunt/base/random.hpp>
 
 namespace exeunt::sched {
@@ -16,6 +17,9 @@ struct fiber;
 /// A plain thread's side of a park: 0 while it waits, 1 when woken; a futex.
 struct thread_block {
   detail::atomic<std::uint32_t> woken{0};
+  const void* timeout =
+      nullptr;  ///< claims the ticket at `deadline`; null: none. The thread's own.
+  clock::time_point deadline{};
 };
 
 struct thread_state {

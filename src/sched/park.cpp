@@ -12,6 +12,9 @@
 // wake: the caller's own move fails then, and it goes on by itself. A claim that finds `parked`
 // wakes. Each is one compare-and-swap on the same word, so exactly one of the two happens.
 //
+// A plain thread with a deadline sleeps until then and claims its own ticket, which no wake-up
+// follows; if the claim fails, somebody else's wake-up is on its way, and is waited for.
+//
 // A plain thread's block may be gone when the waker's futex call arrives: the thread saw the word
 // and ended. The kernel takes only the address, so nothing is touched but a possible sleeper on
 // re-used memory, and every sleeper looks at its word again.
@@ -27,7 +30,6 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/random.hpp>
 #include <exeunt/sched/go.hpp>
-#include <exeunt/sched/runtime.hpp>
 #include <exeunt/sched/timer_node.hpp>
 
 #include "sched/current.hpp"
@@ -71,9 +73,29 @@ void caller::wake() const noexcept {
 
 namespace {
 
-void sleep_thread(thread_block& block) noexcept {
+void refuse_after_fork() noexcept {
   if (sched::forked_without_exec()) sched::refuse_in_child("waits");
+}
+
+void sleep_thread(thread_block& block) noexcept {
+  refuse_after_fork();
   while (block.woken.load(memory_order_acquire) == 0) sched::futex_wait(block.woken, 0);
+}
+
+// With the ticket committed, and a timeout_waiter on this thread.
+void sleep_thread_until(thread_block& block, ticket& several) noexcept {
+  refuse_after_fork();
+  while (block.woken.load(memory_order_acquire) == 0) {  // order: as in sleep_thread().
+    const clock::duration left = block.deadline - clock::now();
+    if (left > clock::duration::zero()) {
+      sched::futex_wait_for(block.woken, 0, left);
+      continue;
+    }
+    wakeup ours;
+    if (several.claim(block.timeout, ours)) return;
+    break;
+  }
+  sleep_thread(block);
 }
 
 void mark_parked(worker& here, wait_reason why, const void* on) noexcept {
@@ -116,7 +138,12 @@ void park(ticket& several, wait_reason why, const void* on, void (*release)(void
     thread_block& block = sched::this_thread().block;
     block.woken.store(0, memory_order_relaxed);  // order: published by commit_park().
     if (release != nullptr) release(argument);
-    if (several.commit_park()) sleep_thread(block);
+    if (!several.commit_park()) return;
+    if (block.timeout == nullptr) {
+      sleep_thread(block);
+    } else {
+      sleep_thread_until(block, several);
+    }
     return;
   }
   if (release == nullptr && several.winner() != nullptr) return;
@@ -133,6 +160,20 @@ void park(ticket& several, wait_reason why, const void* on, void (*release)(void
                        .argument_2 = argument,
                        .release = release});
 }
+
+void timeout_waiter::begin(clock::time_point when) noexcept {
+  if (sched::this_worker() != nullptr) {
+    start(when);
+    return;
+  }
+  thread_block& block = sched::this_thread().block;
+  EXEUNT_ASSERT(block.timeout == nullptr, "a thread has one deadline at a time");
+  block.timeout = this;
+  block.deadline = when;
+  on_thread_ = true;
+}
+
+void timeout_waiter::end_on_thread() noexcept { sched::this_thread().block.timeout = nullptr; }
 
 void park_forever(wait_reason why) noexcept {
   for (;;) {
@@ -219,21 +260,6 @@ using sched::fiber;
 using sched::fiber_state;
 using sched::worker;
 
-namespace {
-
-// A thread that is no fiber needs nobody's timer: it may sleep before there is a runtime, while
-// there is no descriptor left to start one with, and when exit() has stopped the default one.
-void sleep_without_runtime(clock::duration d) noexcept {
-  if (sched::forked_without_exec()) sched::refuse_in_child("sleeps");
-  const clock::time_point until = deadline_after(d);
-  detail::atomic<std::uint32_t> nobody{0};
-  for (auto left = d; left > clock::duration::zero(); left = until - clock::now()) {
-    sched::futex_wait_for(nobody, 0, left);
-  }
-}
-
-}  // namespace
-
 void yield() noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr) {
@@ -250,7 +276,6 @@ void yield() noexcept {
 
 void sleep(clock::duration d) noexcept {
   if (d <= clock::duration::zero()) return yield();
-  if (!runtime::on_fiber()) return sleep_without_runtime(d);
   detail::ticket only;
   detail::timeout_waiter timeout{only, deadline_after(d)};
   detail::park(only, detail::wait_reason::sleep, nullptr);  // Woken by: the timer.

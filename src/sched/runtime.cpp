@@ -7,11 +7,11 @@
 //   I3  After stop() no worker of this runtime runs anything, except a bounded stop that says so.
 //       The fiber that called for that one is none from then on, but part of a plain thread.
 //   I4  A core lives until no thread is inside make_ready_last() or has a runtime_hold, and for
-//   good
-//       if it has abandoned a fiber: wakers may still find the fiber's waiters, and call its home.
+//       good if it has abandoned a fiber: wakers may still find the fiber's waiters, and call its home.
 // Locks: registry_lock guards the list of runtimes; it is taken before a slab's lock.
 // Wake-ups: run_body() is woken by its fiber's end; stop() by the last worker that falls idle and
-//   by each worker's end.
+//   by each worker's end. stop() wakes those that wait from outside for what it has abandoned, by
+//   cancelling end().
 // Tests: tests/sched/runtime_test.cpp, runtime_exit_test.cpp, abandoned_test.cpp (I4).
 
 #include <exeunt/sched/runtime.hpp>
@@ -458,8 +458,11 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   if (options_.signal_dumps) arch::uninstall_fault_handler();
   // Not after a bounded one: at the process's end a start goes unnoticed rather than aborts it.
   if (!bounded) over_.store(true, memory_order_release);
-  const detail::spin_guard guard{registry_lock};
-  std::erase(registry(), this);
+  {
+    const detail::spin_guard guard{registry_lock};
+    std::erase(registry(), this);
+  }
+  end().cancel(errc::shutting_down, error{errc::shutting_down});
   return outcome;
 }
 
@@ -564,6 +567,13 @@ runtime& runtime_impl::default_runtime() {
     return made;
   }();
   return *instance;
+}
+
+cancel_node& end_of_runtime() { return runtime_core::current().end(); }
+
+bool shares_runtime(const cancel_node& end) noexcept {
+  sched::worker* const here = sched::this_worker();
+  return here != nullptr && &here->home().end() == &end;
 }
 
 void start_fiber(const fiber_options& options, unique_function<void()> body) {

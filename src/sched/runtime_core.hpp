@@ -93,6 +93,8 @@ class runtime_core {
 
   // The parts.
   detail::timer_queue& timers() noexcept { return timers_.queue; }
+  /// Cancelled when stop() is through: what has not ended by then never will. Never freed.
+  detail::cancel_node& end() noexcept { return timers_.queue.end(); }
   fiber_slabs& slabs() noexcept { return slabs_; }
   inject_queue& injected() noexcept { return injected_; }
   poll::poller& poller() noexcept { return *poller_; }

@@ -9,7 +9,9 @@
 
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/base/clock.hpp>
+#include <exeunt/base/ref_counted.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sched/cancel.hpp>
 #include <exeunt/sched/timer_node.hpp>
 
 namespace exeunt::sched {
@@ -25,9 +27,9 @@ namespace exeunt::detail {
 /// Threads: all members, any thread.
 class timer_queue {
  public:
-  /// A queue for `home`. Queues are never freed, nor given to another runtime (100 bytes for each
-  /// runtime that has been): a node keeps the address of the one that started it first, and may
-  /// outlive that runtime.
+  /// A queue for `home`. Queues are never freed, nor given to another runtime (300 bytes for each
+  /// runtime that has been, with its end): a node keeps the address of the one that started it
+  /// first, and may outlive that runtime.
   /// Throws: std::bad_alloc.
   [[nodiscard]] static timer_queue& open(sched::runtime_core& home);
   /// Forgets the nodes that are left: their owners find them stopped. Again: nothing.
@@ -43,6 +45,9 @@ class timer_queue {
   };
   started start(timer_node& node, clock::time_point when, sched::runtime_hold& hold) noexcept;
   bool stop(timer_node& node) noexcept;
+
+  /// What is cancelled when the queue's runtime has stopped. Lives as long as the queue: for ever.
+  [[nodiscard]] cancel_node& end() const noexcept { return *end_; }
 
   /// When the first is due; no_deadline if there is none. Cost: one load.
   [[nodiscard]] clock::time_point next() const noexcept {
@@ -65,6 +70,7 @@ class timer_queue {
   timer_queue() = default;
   ~timer_queue() = default;
 
+  const ref_ptr<cancel_node> end_ = cancel_node::make(nullptr);
   sched::runtime_core* home_ = nullptr;  // Under lock_; null once closed.
   timer_queue* next_closed_ = nullptr;
   spin_lock lock_;

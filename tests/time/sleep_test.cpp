@@ -3,14 +3,18 @@
 #include <exeunt/time/sleep.hpp>
 
 #include <chrono>
+#include <cstdlib>
+#include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include <exeunt/chan/chan.hpp>
+#include <exeunt/chan/select.hpp>
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
 
+#include "support/child.hpp"
 #include "support/on_workers.hpp"
 #include "support/until_parked.hpp"
 
@@ -115,6 +119,44 @@ TEST(sleep_on_threads, works_without_a_fiber) {
 }
 
 EXEUNT_ON_WORKERS(sleep_test);
+
+// The destructors of statics run when the default runtime has stopped: nobody fires timers then.
+TEST(sleep_at_exit, needs_no_runtime) {
+  if (test::child::body() == "exit") {
+    std::atexit([] {
+      sleep(1us);
+      sleep_until(clock::now() + 1us);
+      auto [ctx, cancel] = with_cancel(context::background());
+      EXPECT_TRUE(sleep(ctx, 1us));
+      EXPECT_FALSE(sleep(with_timeout(ctx, 1us), 24h));
+      EXPECT_EQ(select(on_recv(chan<int>{nullptr}, [] {}), after(1us, [] {})), 1U);
+      test::say("slept");
+    });
+    chan<void> started;
+    go([=] { started.send(); });
+    EXPECT_TRUE(started.recv());
+    std::exit(0);
+  }
+  test::child sleeper{"exit"};
+  EXPECT_EQ(sleeper.finish(), 0) << sleeper.output();
+  EXPECT_NE(sleeper.output().find("slept"), std::string::npos) << sleeper.output();
+  EXPECT_EQ(sleeper.output().find("Failure"), std::string::npos) << sleeper.output();
+}
+
+// A claim by the thread's own clock races with one by the context.
+TEST(sleep_on_a_thread, ends_once_though_a_cancel_comes_with_the_deadline) {
+  for (int round = 0; round < 2'000; ++round) {
+    auto [ctx, cancel] = with_cancel(context::background());
+    std::thread sleeper{[ctx = context{ctx}] {
+      const auto ended = sleep(ctx, 20us);
+      EXPECT_TRUE(ended || ended.error().is(errc::canceled));
+    }};
+    const auto until = clock::now() + 20us;
+    while (clock::now() < until) std::this_thread::yield();
+    cancel();
+    sleeper.join();
+  }
+}
 
 }  // namespace
 }  // namespace exeunt

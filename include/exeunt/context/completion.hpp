@@ -33,9 +33,12 @@ class EXEUNT_API completion : public ref_counted {
   /// Asserts: called once.
   void complete() noexcept;
 
-  /// Blocks:  until completion, or until `until` (null: never) is cancelled.
+  /// Blocks:  until completion, or until `until` or `home` (null: never) is cancelled. `home` is
+  /// the
+  ///          end of the runtime that completes this; its own fibers do not look at it.
   /// Returns: whether it is complete.
-  [[nodiscard]] bool wait(wait_reason why, cancel_node* until = nullptr) noexcept;
+  [[nodiscard]] bool wait(wait_reason why, cancel_node* until = nullptr,
+                          cancel_node* home = nullptr) noexcept;
 
   [[nodiscard]] bool done() noexcept;
 

@@ -279,7 +279,8 @@ using with_cancel_cause_result = cancelable_context<cancel_cause_func>;
 /// A context that also ends at `when`, with errc::deadline_exceeded: at once if `when` is past. If
 /// the parent's deadline is not later, it is as with_cancel().
 ///
-/// Threads: from a thread outside any runtime the default runtime's timers are used.
+/// Threads: from a thread outside any runtime the default runtime's timers are used; when it has
+///          stopped, at the end of the process, the context is ended from the start.
 [[nodiscard]] EXEUNT_API with_cancel_result with_deadline(const context& parent,
                                                           clock::time_point when);
 /// As with_deadline(); `cause` is the cause if, and only if, the deadline ends it.

@@ -80,7 +80,8 @@ class EXEUNT_API errgroup {
   template <typename CancelFunc>
   explicit errgroup(cancelable_context<CancelFunc>&& parent,
                     errgroup_options options = {}) = delete;
-  /// Cancels, waits for all tasks, and reports the failures that no wait() has returned.
+  /// Cancels, waits for all tasks, and reports the failures that no wait() has returned. Tasks that
+  /// their runtime has left when it stopped are reported, and not waited for.
   ~errgroup();
   errgroup(const errgroup&) = delete;
   errgroup& operator=(const errgroup&) = delete;
@@ -91,7 +92,7 @@ class EXEUNT_API errgroup {
   ///         then may wait for itself. First come, first served. Cancelling does not end it: what
   ///         is started late finds its context ended.
   /// Throws: panic_error if the limit is 0, or wait() has returned and the context has ended with
-  ///         it; std::bad_alloc.
+  ///         it, or the runtime has stopped while it waited; std::bad_alloc.
   template <detail::group_body F>
   void go(F&& f, std::source_location where = std::source_location::current()) {
     go(fiber_options{.started_at = where}, std::forward<F>(f));
@@ -123,7 +124,8 @@ class EXEUNT_API errgroup {
   /// cancel_on::nothing).
   ///
   /// Returns: success, or the first failure with later ones joined to it. The same on each call.
-  ///          When the parent was ended by a signal, the failure says so (see exit_code()).
+  ///          When the parent was ended by a signal, the failure says so (see exit_code()). A
+  ///          failure with errc::shutting_down if the runtime has stopped without some task.
   /// Blocks:  for as long as the tasks take; ending the parent asks them to hurry.
   [[nodiscard]] result<> wait();
 
@@ -140,7 +142,14 @@ class EXEUNT_API errgroup {
   void run(const std::source_location& where, function_ref<result<>(const context&)> body) noexcept;
   void record(const result<>& ended) noexcept;
   [[nodiscard]] bool full() const noexcept;
-  [[nodiscard]] std::size_t wait_all(bool for_good) noexcept;
+  struct outcome {
+    std::size_t recorded;  // So many failures.
+    std::size_t left;      // So many tasks whose runtime has stopped.
+  };
+  [[nodiscard]] outcome wait_all(bool for_good) noexcept;
+  [[nodiscard]] bool park_in(detail::intrusive_list<detail::waiter>& waiters,
+                             detail::spin_guard& guard) noexcept;
+  void use_runtime(detail::cancel_node& end) noexcept;
 
   template <typename F>
   void start(const fiber_options& options, F&& f) {
@@ -171,6 +180,8 @@ class EXEUNT_API errgroup {
   std::size_t active_ = 0;  // Entered and not left.
   std::size_t read_ = 0;    // So many failures a wait() has returned.
   std::list<error> failures_;
+  detail::cancel_node* home_ =
+      nullptr;  // The end of the active tasks' runtime; null if of several.
   detail::intrusive_list<detail::waiter> slots_;    // enter() at the limit.
   detail::intrusive_list<detail::waiter> waiters_;  // wait_all() while active_ > 0.
   detail::intrusive_list<detail::errgroup_task> tasks_;

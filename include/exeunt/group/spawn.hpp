@@ -27,6 +27,13 @@ class EXEUNT_API spawned_base : public completion {
  public:
   /// Gives the fiber a context of its own. Before it starts.
   void adopt_context(const context& parent);
+  /// Remembers the runtime that is to run it. Before it starts.
+  void adopt_runtime();
+  /// Waits for end(), until `until` (null: never) is cancelled, or the runtime has stopped.
+  /// Returns: whether the fiber has ended.
+  [[nodiscard]] bool join(cancel_node* until) noexcept;
+  /// Says that the owner leaves a fiber that will never end.
+  static void report_left() noexcept;
   /// Ends that context, if there is one.
   void cancel() noexcept;
   /// The fiber's side, at its end: after this, the outcome is the handle's.
@@ -43,6 +50,7 @@ class EXEUNT_API spawned_base : public completion {
 
  private:
   ref_ptr<cancel_node> node_;
+  cancel_node* home_ = nullptr;  // The end of the fiber's runtime.
   context ctx_ = context::background();
 };
 
@@ -69,6 +77,8 @@ class spawned final : public spawned_base {
 };
 
 [[noreturn]] EXEUNT_API void throw_no_fiber();
+/// Why a join() found no end: the runtime has stopped.
+[[nodiscard]] EXEUNT_API error left_behind();
 
 template <typename F, typename... Args>
 concept takes_context = std::is_invocable_v<std::decay_t<F>, context, std::decay_t<Args>...>;
@@ -114,7 +124,8 @@ class [[nodiscard]] fiber {
   }
   /// Ends the fiber's own context, if it has one, waits for the fiber, and reports a failure: but
   /// not a mere errc::canceled.
-  /// Blocks: until the fiber ends; for one without a context of its own, that may last.
+  /// Blocks: until the fiber ends; for one without a context of its own, that may last. If its
+  ///         runtime has stopped and left it, that is reported, and not waited for.
   ~fiber() { end(); }
 
   /// Whether there is a fiber to join.
@@ -122,13 +133,17 @@ class [[nodiscard]] fiber {
 
   /// Waits for the fiber.
   ///
-  /// Returns:  what it returned; or the exception that left it, with type and stack.
+  /// Returns:  what it returned; or the exception that left it, with type and stack;
+  ///           errc::shutting_down if its runtime has stopped and left it.
   /// Blocks:   until its end. Does not end its context: see cancel().
   /// Throws:   panic_error if there is none to join.
   /// Ordering: all it did is visible.
   [[nodiscard]] result<T> join() {
     if (!state_) detail::throw_no_fiber();
-    static_cast<void>(state_->wait(detail::wait_reason::join));
+    if (!state_->join(nullptr)) {
+      state_ = nullptr;
+      return fail(detail::left_behind());
+    }
     return std::exchange(state_, nullptr)->take();
   }
 
@@ -136,7 +151,11 @@ class [[nodiscard]] fiber {
   /// why `ctx` ended.
   [[nodiscard]] result<T> join(const context& ctx) {
     if (!state_) detail::throw_no_fiber();
-    if (!state_->wait(detail::wait_reason::join, detail::node_of(ctx))) return fail(*ctx.err());
+    if (!state_->join(detail::node_of(ctx))) {
+      if (std::optional<error> ended = ctx.err()) return fail(std::move(*ended));
+      state_ = nullptr;
+      return fail(detail::left_behind());
+    }
     return std::exchange(state_, nullptr)->take();
   }
 
@@ -152,8 +171,11 @@ class [[nodiscard]] fiber {
   void end() noexcept {
     if (!state_) return;
     state_->cancel();
-    static_cast<void>(state_->wait(detail::wait_reason::join));
-    state_->report_unread();
+    if (state_->join(nullptr)) {
+      state_->report_unread();
+    } else {
+      state_->report_left();
+    }
     state_ = nullptr;
   }
 
@@ -172,6 +194,7 @@ spawned_fiber<F, Args...> spawn_below(const fiber_options& options, const contex
   using function = std::decay_t<F>;
   using arguments = std::tuple<std::decay_t<Args>...>;
   const auto shared = ref_ptr<state>::adopt(new state);
+  shared->adopt_runtime();
   if constexpr (takes_context<F, Args...>) shared->adopt_context(parent);
   start_fiber(options, [shared, f = std::optional<function>{std::in_place, std::forward<F>(f)},
                         bound = std::optional<arguments>{std::in_place,

@@ -32,6 +32,15 @@ struct fiber_options {
 
 namespace detail {
 
+class cancel_node;
+
+/// What is cancelled when the runtime that start_fiber() would use now has stopped: its fibers that
+/// have not ended by then never will, and who waits for one from outside waits for this, too.
+/// Never freed. Throws: as start_fiber().
+[[nodiscard]] EXEUNT_API cancel_node& end_of_runtime();
+/// Whether the caller is a fiber of the runtime with that end, and so will be left with the others.
+[[nodiscard]] EXEUNT_API bool shares_runtime(const cancel_node& end) noexcept;
+
 /// Starts `body` on the current runtime, or on the default one from a thread that has none.
 /// An exception that leaves `body` is given to the runtime's panic handler.
 EXEUNT_API void start_fiber(const fiber_options& options, unique_function<void()> body);

@@ -52,13 +52,22 @@ class timer_node {
 };
 
 /// Ends a shared wait at a deadline: construct, then park the ticket, then it stops by itself.
+///
+/// A plain thread keeps the time itself, as it sleeps in the kernel anyway: it needs no runtime for
+/// that, and none can stop under it. So it has one of these at a time.
 class timeout_waiter : timer_node {
  public:
   timeout_waiter(ticket& several, clock::time_point when) noexcept
       : timer_node{&timeout_waiter::on_fire}, several_{&several} {
-    if (when != no_deadline) start(when);
+    if (when != no_deadline) begin(when);
   }
-  ~timeout_waiter() { stop(); }
+  ~timeout_waiter() {
+    if (on_thread_) {
+      end_on_thread();
+    } else {
+      stop();
+    }
+  }
 
   /// True if the deadline ended the wait.
   [[nodiscard]] bool won() const noexcept { return several_->winner() == this; }
@@ -71,7 +80,11 @@ class timeout_waiter : timer_node {
     return no_deadline;
   }
 
+  EXEUNT_API void begin(clock::time_point when) noexcept;
+  EXEUNT_API void end_on_thread() noexcept;
+
   ticket* several_;
+  bool on_thread_ = false;
 };
 
 }  // namespace exeunt::detail
