@@ -47,6 +47,30 @@ TEST_P(context_blocking_test, throws_what_the_call_throws) {
   });
 }
 
+// What f returned is not thrown, though there is an exception in it.
+TEST_P(context_blocking_test, returns_what_the_call_returns_of_an_exception) {
+  run([] {
+    const error held = error::from_exception(std::make_exception_ptr(std::out_of_range{"no"}));
+    const result<> returned =
+        blocking(context::background(), [held]() -> result<> { return fail(held); });
+    ASSERT_FALSE(returned);
+    EXPECT_EQ(returned.error(), held);
+  });
+}
+
+struct throws_when_moved {
+  throws_when_moved() = default;
+  throws_when_moved(throws_when_moved&&) { throw std::out_of_range{"moved"}; }
+};
+
+TEST_P(context_blocking_test, throws_what_the_move_of_its_value_throws) {
+  run([] {
+    EXPECT_THROW(
+        static_cast<void>(blocking(context::background(), [] { return throws_when_moved{}; })),
+        std::out_of_range);
+  });
+}
+
 TEST_P(context_blocking_test, is_not_begun_on_an_ended_context) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());

@@ -257,6 +257,21 @@ TEST_P(errgroup_test, exception_is_a_failure_with_type_and_stack) {
   });
 }
 
+struct throws_when_moved {
+  throws_when_moved() = default;
+  throws_when_moved(throws_when_moved&&) { throw std::runtime_error{"moved"}; }
+};
+
+TEST_P(errgroup_test, a_move_that_throws_is_a_failure) {
+  run([] {
+    errgroup group{context::background()};
+    group.go([](context) -> result<throws_when_moved> { return throws_when_moved{}; });
+    const result<> ended = group.wait();
+    ASSERT_FALSE(ended);
+    EXPECT_NE(ended.error().exception(), nullptr);
+  });
+}
+
 TEST_P(errgroup_test, values_of_results_are_dropped) {
   run([] {
     errgroup group{context::background()};

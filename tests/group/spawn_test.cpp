@@ -217,6 +217,35 @@ TEST_P(spawn_test, nobodys_exception_is_reported) {
   EXPECT_FALSE(log_catcher::has("canceled"));
 }
 
+// Throws at one of the moves on the way to the joiner.
+struct tires_of_moving {
+  explicit tires_of_moving(int moves) : left{moves} {}
+  tires_of_moving(tires_of_moving&& other) : left{other.left - 1} {
+    if (left < 0) throw std::runtime_error{"moved once too often"};
+  }
+  int left;
+};
+
+// Whoever joins learns of it, wherever it happens.
+TEST_P(spawn_test, a_move_that_throws_hangs_nobody) {
+  run([] {
+    bool arrived = false;
+    for (int moves = 0; !arrived; ++moves) {
+      ASSERT_LT(moves, 20);
+      fiber<tires_of_moving> owner = spawn([moves] { return tires_of_moving{moves}; });
+      try {
+        const result<tires_of_moving> joined = owner.join();
+        if (joined) {
+          arrived = true;
+        } else {
+          EXPECT_EQ(joined.error().message(), "moved once too often (std::runtime_error)");
+        }
+      } catch (const std::runtime_error&) {  // Of the move that join() makes.
+      }
+    }
+  });
+}
+
 TEST_P(spawn_test, misuse_throws) {
   run([] {
     fiber<void> none;

@@ -26,7 +26,7 @@ class blocking_call final : public completion {
   explicit blocking_call(G&& f) : f_{std::in_place, std::forward<G>(f)} {}
 
   void run() noexcept {
-    outcome_.emplace(call_as_result(*f_));
+    threw_ = call_into(outcome_, *f_);
     f_.reset();
     complete();
   }
@@ -34,19 +34,18 @@ class blocking_call final : public completion {
   outcome take() {
     outcome taken = std::move(*outcome_);
     outcome_.reset();
-    if (!taken && taken.error().exception() != nullptr) taken.error().rethrow();
+    if (threw_) taken.error().rethrow();
     return taken;
   }
 
  private:
   ~blocking_call() override {
-    if (outcome_ && !*outcome_ && outcome_->error().exception() != nullptr) {
-      report_panic(outcome_->error());
-    }
+    if (outcome_ && threw_) report_panic(outcome_->error());
   }
 
   std::optional<F> f_;
   std::optional<outcome> outcome_;  // Written before complete(), read after it.
+  bool threw_ = false;              // As outcome_: f was left by the exception in it.
 };
 
 }  // namespace detail
@@ -56,7 +55,8 @@ class blocking_call final : public completion {
 /// `f` must hold by value whatever it uses.
 ///
 /// Returns: what f returns, as a result<> or flattened if it is one; or why `ctx` ended.
-/// Throws:  what f throws. If the caller is gone by then, it is reported.
+/// Throws:  what f throws. If the caller is gone by then, it is reported. A failed result<> that f
+///          returns is returned, also if there is an exception in it.
 /// Blocks:  until f is done or `ctx` ends. Also from a plain thread f runs on the side pool.
 template <typename F>
   requires std::is_invocable_v<std::decay_t<F>&>

@@ -72,23 +72,24 @@ using flat_result_t = typename flat_result<T>::type;
 template <typename T>
 using flat_value_t = typename flat_result<T>::value;
 
-/// Calls `f(args…)`, and gives what it returns, or the exception that left it as an error with
-/// its type and stack.
-template <typename F, typename... Args>
-flat_result_t<std::invoke_result_t<F, Args...>> call_as_result(F&& f, Args&&... args) {
-  using returned = std::invoke_result_t<F, Args...>;
-  using outcome = flat_result_t<returned>;
-  std::optional<outcome> value;
+/// Makes `into` what `f(args…)` returns, in place, or the exception that left it, or left the copy
+/// or move of what it returned, as an error with its type and stack. Nothing is thrown or moved
+/// afterwards: somebody waits for the end of this, and must not wait for good.
+///
+/// Returns: whether something was thrown.
+template <typename Outcome, typename F, typename... Args>
+bool call_into(std::optional<Outcome>& into, F&& f, Args&&... args) {
   std::optional<error> thrown = call_caught([&] {
-    if constexpr (std::is_void_v<returned>) {
+    if constexpr (std::is_void_v<std::invoke_result_t<F, Args...>>) {
       std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
-      value.emplace();
+      into.emplace();
     } else {
-      value.emplace(std::invoke(std::forward<F>(f), std::forward<Args>(args)...));
+      into.emplace(std::invoke(std::forward<F>(f), std::forward<Args>(args)...));
     }
   });
-  if (thrown) return fail(std::move(*thrown));
-  return std::move(*value);
+  if (!thrown) return false;
+  into.emplace(std::unexpect, std::move(*thrown));
+  return true;
 }
 
 /// What is to be done with a failure that nobody asked for: exceptions go to the panic handler,

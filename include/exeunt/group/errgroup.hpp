@@ -159,9 +159,11 @@ class EXEUNT_API errgroup {
                           [this, where = options.started_at,
                            f = std::optional<body>{std::in_place, std::forward<F>(f)}]() mutable {
                             run(where, [&f](const context& ctx) -> result<> {
-                              auto returned = detail::call_as_result(*f, ctx);
+                              using returns = std::invoke_result_t<body&, const context&>;
+                              std::optional<detail::flat_result_t<returns>> returned;
+                              detail::call_into(returned, *f, ctx);
                               f.reset();  // Before the group, and with it what f refers to, can go.
-                              if (!returned) return fail(std::move(returned).error());
+                              if (!*returned) return fail(std::move(*returned).error());
                               return {};
                             });
                           });

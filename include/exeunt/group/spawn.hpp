@@ -57,7 +57,8 @@ class EXEUNT_API spawned_base : public completion {
 template <typename T>
 class spawned final : public spawned_base {
  public:
-  void set(result<T>&& outcome) { outcome_.emplace(std::move(outcome)); }
+  /// For the fiber; nobody else looks before end().
+  [[nodiscard]] std::optional<result<T>>& outcome() noexcept { return outcome_; }
 
   result<T> take() {
     result<T> taken = std::move(*outcome_);
@@ -74,6 +75,18 @@ class spawned final : public spawned_base {
   ~spawned() override { report_unread(); }
 
   std::optional<result<T>> outcome_;  // The fiber's until end(), then the handle's.
+};
+
+/// Ends the fiber for its handle however the fiber is left, also by a destructor that throws.
+class spawned_end {
+ public:
+  explicit spawned_end(spawned_base& fiber) noexcept : fiber_{fiber} {}
+  spawned_end(const spawned_end&) = delete;
+  spawned_end& operator=(const spawned_end&) = delete;
+  ~spawned_end() { fiber_.end(); }
+
+ private:
+  spawned_base& fiber_;
 };
 
 [[noreturn]] EXEUNT_API void throw_no_fiber();
@@ -134,7 +147,8 @@ class [[nodiscard]] fiber {
   /// Waits for the fiber.
   ///
   /// Returns:  what it returned; or the exception that left it, with type and stack;
-  ///           errc::shutting_down if its runtime has stopped and left it.
+  ///           errc::shutting_down if its runtime has stopped and left it. An exception of the move
+  ///           that hands the value over counts as the fiber's, but for the last: that is thrown.
   /// Blocks:   until its end. Does not end its context: see cancel().
   /// Throws:   panic_error if there is none to join.
   /// Ordering: all it did is visible.
@@ -199,19 +213,19 @@ spawned_fiber<F, Args...> spawn_below(const fiber_options& options, const contex
   start_fiber(options, [shared, f = std::optional<function>{std::in_place, std::forward<F>(f)},
                         bound = std::optional<arguments>{std::in_place,
                                                          std::forward<Args>(args)...}]() mutable {
-    shared->set(std::apply(
+    const spawned_end at_end{*shared};
+    std::apply(
         [&](auto&... arg) {
           if constexpr (takes_context<F, Args...>) {
-            return call_as_result(std::move(*f), context{shared->ctx()}, std::move(arg)...);
+            call_into(shared->outcome(), std::move(*f), context{shared->ctx()}, std::move(arg)...);
           } else {
-            return call_as_result(std::move(*f), std::move(arg)...);
+            call_into(shared->outcome(), std::move(*f), std::move(arg)...);
           }
         },
-        *bound));
+        *bound);
     // What they hold is gone when join() returns.
     f.reset();
     bound.reset();
-    shared->end();
   });
   return spawned_fiber<F, Args...>{shared};
 }
