@@ -112,6 +112,7 @@ struct error_rep : ref_counted {
   std::exception_ptr exception;
   std::string type;
   std::string stack;
+  fiber_origin origin;
   int signal = 0;
 
   void release() const noexcept {
@@ -185,11 +186,13 @@ error error::from_errno(int number) noexcept {
   return error{static_cast<std::errc>(number > 0 ? number : EIO)};
 }
 
-error error::from_exception(std::exception_ptr exception, std::string stack) {
+error error::from_exception(std::exception_ptr exception, std::string stack,
+                            detail::fiber_origin origin) {
   auto* const made = new error_rep;
   made->code = errc::panic;
   made->exception = std::move(exception);
   made->stack = std::move(stack);
+  made->origin = std::move(origin);
   try {
     if (made->exception) std::rethrow_exception(made->exception);
   } catch (const std::exception& e) {
@@ -327,6 +330,13 @@ std::string_view error::stack() const noexcept {
       rep(), [](const error_rep& r) { return !r.stack.empty(); },
       [](const error& e) { return e.rep(); });
   return found == nullptr ? std::string_view{} : found->stack;
+}
+
+const detail::fiber_origin* error::origin() const noexcept {
+  const auto* const found = find(
+      rep(), [](const error_rep& r) { return r.origin.id != 0; },
+      [](const error& e) { return e.rep(); });
+  return found == nullptr ? nullptr : &found->origin;
 }
 
 std::optional<int> error::signal() const noexcept {

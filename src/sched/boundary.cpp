@@ -6,8 +6,11 @@
 
 #include <cxxabi.h>
 #include <exception>
+#include <utility>
 
 #include "arch/throw_trace.hpp"
+#include "sched/current.hpp"
+#include "sched/fiber.hpp"
 #include "sched/runtime_core.hpp"
 
 namespace exeunt::detail {
@@ -21,8 +24,13 @@ std::optional<error> call_caught(function_ref<void()> body) {
   } catch (const abi::__forced_unwind&) {
     throw;  // The thread is being cancelled; to swallow this ends the process.
   } catch (...) {
+    fiber_origin origin;
+    if (const sched::fiber* const running = sched::this_fiber_block()) {
+      // order: relaxed; it is the fiber's own.
+      origin = {running->id.load(memory_order_relaxed), running->name, running->started_at};
+    }
     return error::from_exception(std::current_exception(),
-                                 arch::format_trace(trace.pc, trace.depth));
+                                 arch::format_trace(trace.pc, trace.depth), std::move(origin));
   }
 }
 

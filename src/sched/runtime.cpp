@@ -507,7 +507,11 @@ runtime_stats runtime_core::stats() const noexcept {
 void runtime_core::report_panic(const error& what) noexcept {
   panics_.fetch_add(1, memory_order_relaxed);  // order: a count.
   panic_report report{.what = what, .fiber = 0, .name = {}, .started_at = {}};
-  if (const fiber* const running = this_fiber_block()) {
+  if (const detail::fiber_origin* const origin = what.origin()) {
+    report.fiber = origin->id;
+    report.name = origin->name;
+    report.started_at = origin->started_at;
+  } else if (const fiber* const running = this_fiber_block()) {
     report.fiber = running->id.load(memory_order_relaxed);
     report.name = running->name;
     report.started_at = running->started_at;

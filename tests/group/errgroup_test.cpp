@@ -257,6 +257,20 @@ TEST_P(errgroup_test, exception_is_a_failure_with_type_and_stack) {
   });
 }
 
+TEST(errgroup, report_names_the_task_that_failed) {
+  std::vector<panic_report> reports;
+  runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& report) {
+                     reports.push_back(report);
+                   }}};
+  workers.run([] {
+    errgroup group;
+    group.go({.name = "first"}, [](context) { throw std::runtime_error{"one"}; });
+    group.go({.name = "second"}, [](context) { throw std::runtime_error{"two"}; });
+  });
+  ASSERT_EQ(reports.size(), 2U);
+  EXPECT_EQ(reports[0].name + reports[1].name, "firstsecond");
+}
+
 struct throws_when_moved {
   throws_when_moved() = default;
   throws_when_moved(throws_when_moved&&) { throw std::runtime_error{"moved"}; }

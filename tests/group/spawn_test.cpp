@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 #include <exeunt/base/log.hpp>
 #include <exeunt/sched/runtime.hpp>
@@ -215,6 +216,28 @@ TEST_P(spawn_test, nobodys_exception_is_reported) {
   });
   EXPECT_FALSE(log_catcher::has("read one"));
   EXPECT_FALSE(log_catcher::has("canceled"));
+}
+
+// A report names the fiber that failed, and not the one of the owner who did not look.
+TEST(spawn, report_names_the_fiber_that_failed) {
+  std::vector<panic_report> reports;
+  runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& report) {
+                     reports.push_back(report);
+                   }}};
+  unsigned line = 0;
+  std::uint64_t id = 0;
+  workers.run([&] {
+    line = __LINE__ + 1;
+    const auto dropped = spawn({.name = "culprit"}, [&] {
+      id = this_fiber::id();
+      throw std::runtime_error{"dropped"};
+    });
+    static_cast<void>(dropped);
+  });
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_EQ(reports[0].fiber, id);
+  EXPECT_EQ(reports[0].name, "culprit");
+  EXPECT_EQ(reports[0].started_at.line(), line);
 }
 
 // Throws at one of the moves on the way to the joiner.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -41,7 +42,14 @@ namespace exeunt {
 
 namespace detail {
 struct error_rep;
-}
+
+/// The fiber that an exception left.
+struct fiber_origin {
+  std::uint64_t id = 0;  ///< 0: it was none
+  std::string name;
+  std::source_location started_at;
+};
+}  // namespace detail
 
 /// A failure. Never empty, one word, cheap to copy.
 ///
@@ -65,7 +73,8 @@ class EXEUNT_API error {
   /// The failure of the last system call, from its errno value.
   [[nodiscard]] static error from_errno(int number) noexcept;
   /// What `exception` says, with its type and the stack of the throw if it was captured.
-  [[nodiscard]] static error from_exception(std::exception_ptr exception, std::string stack = {});
+  [[nodiscard]] static error from_exception(std::exception_ptr exception, std::string stack = {},
+                                            detail::fiber_origin origin = {});
   /// "SIGINT received": the cause of a context that a signal ended.
   [[nodiscard]] static error from_signal(int number);
 
@@ -89,6 +98,9 @@ class EXEUNT_API error {
   [[nodiscard]] std::string_view exception_type() const noexcept;
   /// The stack where it was thrown, a frame a line, or empty.
   [[nodiscard]] std::string_view stack() const noexcept;
+  /// The fiber that the exception left; null if it was none. For reports, as they may come from the
+  /// fiber of somebody who did not read this error.
+  [[nodiscard]] const detail::fiber_origin* origin() const noexcept;
   /// The number of the signal that is the reason; nothing if one of several joined errors has
   /// another.
   [[nodiscard]] std::optional<int> signal() const noexcept;

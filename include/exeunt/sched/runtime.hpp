@@ -23,10 +23,10 @@
 
 namespace exeunt {
 
-/// An exception that left a fiber which nobody waits for.
+/// An exception that left a fiber which nobody waits for, or which nobody asked for its failure.
 struct panic_report {
   error what;                       ///< message, type, stack of the throw
-  std::uint64_t fiber = 0;          ///< this_fiber::id() of the fiber
+  std::uint64_t fiber = 0;          ///< this_fiber::id() of the fiber that failed
   std::string name;                 ///< its name, or empty
   std::source_location started_at;  ///< the line that started it
 };
@@ -49,7 +49,8 @@ struct runtime_options {
   std::size_t stack_size = std::size_t{256} * 1024;
   /// For exceptions that leave fibers started by go().
   exeunt::on_panic on_panic = exeunt::on_panic::report;
-  /// If set, called instead of the policy above, on the fiber that failed; must not throw.
+  /// If set, called instead of the policy above, on the fiber that failed, or that of its owner if
+  /// he did not read the failure; must not throw.
   std::function<void(const panic_report&)> panic_handler = {};
   /// Whether a stack overflow is explained before the process ends by it: which fiber, started
   /// where. Previous handlers are chained. run() turns it on. (For SIGQUIT see signal::quit_dumps.)
