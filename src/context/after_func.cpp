@@ -52,15 +52,16 @@ class after_func_entry : public ref_counted, public cancel_callback {
   // Hands the link's reference to a fiber, which sees what came before after_func(), though the
   // canceller does not.
   void start() {
-    start_fiber({.name = "after_func", .started_at = where_},
-                [entry = entry_ptr::adopt(this)]() mutable {
-                  race_acquire(entry.get());
-                  unique_function<void()> f = std::move(entry->f_);
-                  entry = nullptr;
-                  f();
-                });
+    start_fiber_in(home_, {.name = "after_func", .started_at = where_},
+                   [entry = entry_ptr::adopt(this)]() mutable {
+                     race_acquire(entry.get());
+                     unique_function<void()> f = std::move(entry->f_);
+                     entry = nullptr;
+                     f();
+                   });
   }
 
+  timer_queue* const home_ = home_of_caller();
   const ref_ptr<cancel_node> node_;
   unique_function<void()> f_;  // Belongs to whoever took the link.
   const std::source_location where_;

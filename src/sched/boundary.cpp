@@ -38,4 +38,14 @@ void report_panic(const error& what) noexcept {
   sched::runtime_core::current_or_fatal().report_panic(what);
 }
 
+void report_panic_in(timer_queue* home, const error& what) noexcept {
+  sched::runtime_hold hold;
+  sched::runtime_core* const there = home == nullptr ? nullptr : home->find_home(hold);
+  if (there != nullptr) {
+    there->report_panic(what);
+  } else {
+    report_panic(what);
+  }
+}
+
 }  // namespace exeunt::detail

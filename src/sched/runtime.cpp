@@ -573,6 +573,21 @@ runtime& runtime_impl::default_runtime() {
   return *instance;
 }
 
+timer_queue* home_of_caller() noexcept {
+  sched::worker* const here = sched::this_worker();
+  return here == nullptr ? nullptr : &here->home().timers();
+}
+
+void start_fiber_in(timer_queue* home, const fiber_options& options, unique_function<void()> body) {
+  sched::runtime_hold hold;
+  runtime_core* const there = home == nullptr ? nullptr : home->find_home(hold);
+  if (there != nullptr) {
+    there->start(options, std::move(body));
+  } else {
+    start_fiber(options, std::move(body));
+  }
+}
+
 cancel_node& end_of_runtime() { return runtime_core::current().end(); }
 
 bool shares_runtime(const cancel_node& end) noexcept {

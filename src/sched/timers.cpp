@@ -12,6 +12,7 @@
 
 #include "sched/timers.hpp"
 
+#include <sched.h>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
@@ -51,6 +52,13 @@ void timer_queue::close() noexcept {
   }
   const spin_guard guard{closed_lock};
   next_closed_ = std::exchange(closed_queues, this);
+}
+
+sched::runtime_core* timer_queue::find_home(sched::runtime_hold& hold) noexcept {
+  const spin_guard guard{lock_};
+  if (home_ == nullptr || end_->peek()) return nullptr;
+  hold = sched::runtime_hold{home_};
+  return home_;
 }
 
 bool timer_queue::before(const timer_node& a, const timer_node& b) noexcept {

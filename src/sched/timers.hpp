@@ -49,6 +49,9 @@ class timer_queue {
   /// What is cancelled when the queue's runtime has stopped. Lives as long as the queue: for ever.
   [[nodiscard]] cancel_node& end() const noexcept { return *end_; }
 
+  /// The runtime, which is not destroyed before `hold`; null if it has stopped.
+  [[nodiscard]] sched::runtime_core* find_home(sched::runtime_hold& hold) noexcept;
+
   /// When the first is due; no_deadline if there is none. Cost: one load.
   [[nodiscard]] clock::time_point next() const noexcept {
     // order: seq_cst, the sleeper's half of the handshake with start() (see idle.cpp).

@@ -7,8 +7,13 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <semaphore>
+#include <stdexcept>
+#include <string>
+#include <thread>
 
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 
 #include "support/on_workers.hpp"
 
@@ -105,6 +110,37 @@ TEST(after_func, never_runs_for_a_context_that_never_ends) {
 }
 
 // The answer of stop() and the run exclude each other, exactly one of them happens.
+// Also if a plain thread ends the context, which would use the default runtime itself.
+TEST(after_func, runs_in_the_runtime_that_asked_for_it) {
+  std::string reported;
+  runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& report) {
+                     reported = report.what.message();
+                   }}};
+  workers.run([&] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    bool here = false;
+    after_func(ctx, [&] {
+      here = &runtime::current() == &workers;
+      throw std::runtime_error{"a panic"};
+    });
+    std::thread{[&] { cancel(); }}.join();
+    while (reported.empty()) yield();
+    EXPECT_TRUE(here);
+  });
+  EXPECT_NE(reported.find("a panic"), std::string::npos);
+}
+
+TEST(after_func, runs_elsewhere_when_that_runtime_has_stopped) {
+  auto [ctx, cancel] = with_cancel(context::background());
+  std::binary_semaphore ran{0};
+  {
+    runtime workers{{.procs = 1}};
+    workers.run([&] { after_func(ctx, [&] { ran.release(); }); });
+  }
+  cancel();
+  ran.acquire();
+}
+
 TEST_P(after_func_test, stop_says_the_truth) {
   run([] {
     for (int round = 0; round < 500; ++round) {

@@ -109,6 +109,27 @@ TEST_P(context_blocking_test, caller_leaves_when_its_context_ends) {
   });
 }
 
+// The caller's runtime is told, though its fiber has gone on and the call is on a plain thread.
+TEST(context_blocking, reports_to_the_runtime_that_called) {
+  std::binary_semaphore reported{0};
+  std::binary_semaphore may_throw{0};
+  runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& report) {
+                     EXPECT_NE(report.what.message().find("too late"), std::string::npos);
+                     reported.release();
+                   }}};
+  workers.run([&] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    go([&] { cancel(); });
+    const result<> left = blocking(ctx, [&] {
+      may_throw.acquire();
+      throw std::runtime_error{"too late"};
+    });
+    EXPECT_FALSE(left);
+  });
+  may_throw.release();
+  reported.acquire();
+}
+
 TEST_P(context_blocking_test, ends_at_a_deadline) {
   run([] {
     const auto go_on = std::make_shared<std::binary_semaphore>(0);

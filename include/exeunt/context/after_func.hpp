@@ -51,7 +51,9 @@ class EXEUNT_API after_func_handle {
 
 /// Runs `f` in a fiber of its own once `ctx` has ended; at once if it has.
 ///
-/// The fiber is as one started by go() by whoever ends the context, or by its timers.
+/// The fiber is as one that the caller starts by go(): in the same runtime, and with its panic
+/// handler. If the caller is a plain thread, or that runtime has stopped by then, it is as one
+/// started by whoever ends the context.
 /// Throws:   std::bad_alloc.
 /// Ordering: what came before the cancel is visible to f.
 EXEUNT_API after_func_handle

@@ -12,6 +12,7 @@
 #include <exeunt/context/completion.hpp>
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/blocking.hpp>
+#include <exeunt/sched/go.hpp>
 
 namespace exeunt {
 
@@ -40,9 +41,10 @@ class blocking_call final : public completion {
 
  private:
   ~blocking_call() override {
-    if (outcome_ && threw_) report_panic(outcome_->error());
+    if (outcome_ && threw_) report_panic_in(home_, outcome_->error());
   }
 
+  timer_queue* const home_ = home_of_caller();
   std::optional<F> f_;
   std::optional<outcome> outcome_;  // Written before complete(), read after it.
   bool threw_ = false;              // As outcome_: f was left by the exception in it.
@@ -55,7 +57,8 @@ class blocking_call final : public completion {
 /// `f` must hold by value whatever it uses.
 ///
 /// Returns: what f returns, as a result<> or flattened if it is one; or why `ctx` ended.
-/// Throws:  what f throws. If the caller is gone by then, it is reported. A failed result<> that f
+/// Throws:  what f throws. If the caller is gone by then, it is reported to its runtime's panic
+///          handler. A failed result<> that f
 ///          returns is returned, also if there is an exception in it.
 /// Blocks:  until f is done or `ctx` ends. Also from a plain thread f runs on the side pool.
 template <typename F>

@@ -33,6 +33,10 @@ struct fiber_options {
 namespace detail {
 
 class cancel_node;
+class timer_queue;
+
+/// The runtime of the running fiber by what stays of it when it goes; null outside fibers.
+[[nodiscard]] EXEUNT_API timer_queue* home_of_caller() noexcept;
 
 /// What is cancelled when the runtime that start_fiber() would use now has stopped: its fibers that
 /// have not ended by then never will, and who waits for one from outside waits for this, too.
@@ -44,6 +48,9 @@ class cancel_node;
 /// Starts `body` on the current runtime, or on the default one from a thread that has none.
 /// An exception that leaves `body` is given to the runtime's panic handler.
 EXEUNT_API void start_fiber(const fiber_options& options, unique_function<void()> body);
+/// The same in the runtime `home`, unless that is null or has stopped.
+EXEUNT_API void start_fiber_in(timer_queue* home, const fiber_options& options,
+                               unique_function<void()> body);
 
 template <typename F>
 concept fiber_body = !std::is_same_v<std::remove_cvref_t<F>, fiber_options>;
