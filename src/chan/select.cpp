@@ -159,7 +159,7 @@ class select_run {
       case select_case::kind::recv:
         return channel_of(one).can_recv();
       case select_case::kind::done:
-        return node_of(one).canceled();
+        return node_of(one).peek();  // Only the winner is ordered by it: see communicate().
       case select_case::kind::after:
         return one.delay <= clock::duration::zero();
       case select_case::kind::otherwise:
@@ -181,6 +181,7 @@ class select_run {
       one.closed = now == recv_status::closed;
       return now != recv_status::empty;
     }
+    if (one.what == select_case::kind::done) race_acquire(&node_of(one));
     return true;
   }
 
@@ -244,7 +245,10 @@ class select_run {
       if (node_of(cases_[i]).add_waiter(*waits)) continue;
       // Ended meanwhile. The caller is not parked, so the claim owes nobody a wake-up.
       wakeup due;
-      if (several.claim(waits, due)) due.fire();
+      if (several.claim(waits, due)) {
+        due.fire();
+        race_acquire(&node_of(cases_[i]));
+      }
       return i;
     }
     return count_;

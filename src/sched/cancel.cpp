@@ -273,10 +273,15 @@ void cancel_node::remove_waiter(waiter& w) noexcept {
 
 bool cancel_node::add_callback(cancel_callback& callback) noexcept {
   EXEUNT_ASSERT(callback.call != nullptr);
-  const spin_guard guard{lock_};
-  if (state_.load(memory_order_relaxed) != live) return false;  // order: as link().
-  callbacks_.push_back(callback);
-  return true;
+  {
+    const spin_guard guard{lock_};
+    if (state_.load(memory_order_relaxed) == live) {  // order: as link().
+      callbacks_.push_back(callback);
+      return true;
+    }
+  }
+  race_acquire(this);
+  return false;
 }
 
 bool cancel_node::remove_callback(cancel_callback& callback) noexcept {
@@ -287,13 +292,18 @@ bool cancel_node::remove_callback(cancel_callback& callback) noexcept {
 }
 
 cancel_callback* cancel_node::share_callback(cancel_callback* candidate) noexcept {
-  const spin_guard guard{lock_};
-  if (shared_ != nullptr) return shared_;
-  if (state_.load(memory_order_relaxed) != live) return nullptr;  // order: as link().
-  EXEUNT_ASSERT(candidate->call != nullptr && candidate->destroy != nullptr);
-  callbacks_.push_back(*candidate);
-  shared_ = candidate;
-  return candidate;
+  {
+    const spin_guard guard{lock_};
+    if (shared_ != nullptr) return shared_;
+    if (state_.load(memory_order_relaxed) == live) {  // order: as link().
+      EXEUNT_ASSERT(candidate->call != nullptr && candidate->destroy != nullptr);
+      callbacks_.push_back(*candidate);
+      shared_ = candidate;
+      return candidate;
+    }
+  }
+  race_acquire(this);
+  return nullptr;
 }
 
 void cancel_node::detach() noexcept {

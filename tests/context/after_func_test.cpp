@@ -64,6 +64,26 @@ TEST_P(after_func_test, runs_at_once_on_an_ended_context) {
 }
 
 // CX-26, and CX-12's part.
+// The cancel comes before f also if it came before the registration. Nothing else orders the two
+// here: to ThreadSanitizer the relaxed flag is none, and without the edge it reports a race.
+TEST_P(after_func_test, of_an_ended_context_sees_what_led_to_its_end) {
+  run([] {
+    auto [ctx, cancel] = with_cancel(context::background());
+    int data = 0;
+    std::atomic<bool> canceled{false};
+    go([&] {
+      data = 1;
+      cancel();
+      canceled.store(true, std::memory_order_relaxed);
+    });
+    while (!canceled.load(std::memory_order_relaxed)) yield();
+    std::atomic<int> seen{0};
+    after_func(ctx, [&] { seen = data; });
+    while (seen == 0) yield();
+    EXPECT_EQ(seen, 1);
+  });
+}
+
 TEST_P(after_func_test, does_not_run_after_a_stop) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());
