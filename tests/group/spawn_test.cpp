@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <exeunt/base/log.hpp>
@@ -46,6 +47,20 @@ class log_catcher {
     return logged.find(text) != std::string::npos;
   }
 };
+
+template <typename... Args>
+concept can_be_spawned = requires(Args&&... args) { spawn(std::forward<Args>(args)...); };
+using takes_one = void (*)(context);
+using takes_two = void (*)(context, context);
+static_assert(can_be_spawned<takes_one> && can_be_spawned<context&, takes_one>);
+static_assert(can_be_spawned<takes_two, context&>, "one of its own, and one to look at");
+// The caller's own context would be f's, and nobody would end it.
+static_assert(!can_be_spawned<takes_one, context&>);
+static_assert(!can_be_spawned<fiber_options, takes_one, context&>);
+static_assert(!can_be_spawned<void (*)(const context&, int), context&, int>);
+// It would end in the same statement.
+static_assert(!can_be_spawned<with_cancel_result, takes_one>);
+static_assert(!can_be_spawned<takes_one, with_cancel_result>);
 
 TEST_P(spawn_test, join_gives_what_was_returned) {
   run([] {

@@ -96,10 +96,23 @@ class spawned_end {
 template <typename F, typename... Args>
 concept takes_context = std::is_invocable_v<std::decay_t<F>, context, std::decay_t<Args>...>;
 
+template <typename T>
+inline constexpr bool is_context = std::is_same_v<T, context>;
+template <typename CancelFunc>
+inline constexpr bool is_context<cancelable_context<CancelFunc>> = true;
+
+// A context as the first argument would be the caller's, which the handle does not end, though its
+// destructor waits: `spawn(ctx, f)` was meant.
+template <typename... Args>
+inline constexpr bool context_comes_first = false;
+template <typename First, typename... Rest>
+inline constexpr bool context_comes_first<First, Rest...> = is_context<std::decay_t<First>>;
+
 template <typename F, typename... Args>
 concept spawnable =
-    fiber_body<F> && !std::is_same_v<std::remove_cvref_t<F>, context> &&
-    (takes_context<F, Args...> || std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>);
+    fiber_body<F> && !is_context<std::remove_cvref_t<F>> &&
+    (takes_context<F, Args...> || (!context_comes_first<Args...> &&
+                                   std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>));
 
 template <typename F, typename... Args>
 struct spawn_returns {};  // Nothing, for overloads that are only looked at.
@@ -235,7 +248,8 @@ spawned_fiber<F, Args...> spawn_below(const fiber_options& options, const contex
 /// Starts `f(args…)`, with decayed copies, in a fiber that the returned handle owns.
 ///
 /// If f takes a context first, it gets one of its own, which the handle's destructor ends before
-/// it joins, and which ends with the fiber. If f returns a result<T>, so does join().
+/// it joins, and which ends with the fiber: `spawn(ctx, f)` makes that one a child of ctx, while
+/// `spawn(f, ctx)` does not compile. If f returns a result<T>, so does join().
 ///
 /// Throws:   std::bad_alloc, and what copying the arguments throws.
 /// Threads:  any, as go().
