@@ -525,7 +525,8 @@ TEST_P(chan_test, a_context_ends_the_nil_channel) {
     EXPECT_FALSE(nil.send(with_timeout(context::background(), 1ms), 1));
     EXPECT_EQ(nil.try_recv(), std::nullopt);
     EXPECT_FALSE(nil.try_send(1));
-    for ([[maybe_unused]] const int v : nil.values(with_timeout(context::background(), 1ms))) {
+    auto [ctx, cancel] = with_timeout(context::background(), 1ms);
+    for ([[maybe_unused]] const int v : nil.values(ctx)) {
       FAIL();
     }
   });
@@ -609,6 +610,12 @@ TEST_P(chan_test, a_range_keeps_its_channel) {
     EXPECT_EQ(sum, 3);
   });
 }
+
+template <typename Context>
+concept can_give_values =
+    requires(chan<int> c, Context&& ctx) { c.values(std::forward<Context>(ctx)); };
+static_assert(can_give_values<context> && can_give_values<with_cancel_result&>);
+static_assert(!can_give_values<with_cancel_result>, "it would have ended before the loop begins");
 
 TEST_P(chan_test, values_end_with_the_context) {
   run([] {

@@ -175,6 +175,17 @@ TEST_P(selector_test, keeps_what_it_was_given) {
   });
 }
 
+TEST_P(selector_test, keeps_a_temporary_context) {
+  run([] {
+    selector cases;
+    bool ended = false;
+    cases.on_done(with_cancel(context::background()), [&] { ended = true; });
+    cases.otherwise([] {});
+    EXPECT_EQ(cases.run(), 1U);
+    EXPECT_FALSE(ended);
+  });
+}
+
 template <typename Handle, typename V>
 concept can_be_sent =
     requires(selector cases, Handle c, V&& v) { cases.on_send(c, std::forward<V>(v), [] {}); };

@@ -11,12 +11,15 @@
 #include <new>
 #include <optional>
 #include <random>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <exeunt/context/after_func.hpp>
+#include <exeunt/context/stop_token.hpp>
 #include <exeunt/sched/go.hpp>
 
 #include "support/on_workers.hpp"
@@ -93,6 +96,49 @@ void expect_live(const context& ctx) {
 std::size_t children(const context& ctx) { return node_of(ctx)->child_count(); }
 
 // CX-01.
+// A temporary ends with its statement. What keeps a context refuses it; a call may take it.
+struct key {
+  using type = int;
+};
+constexpr auto nothing = [] {};
+template <typename Parent>
+concept gives_cancel = requires(Parent&& p) { with_cancel(std::forward<Parent>(p)); };
+template <typename Parent>
+concept gives_cancel_cause = requires(Parent&& p) { with_cancel_cause(std::forward<Parent>(p)); };
+template <typename Parent>
+concept gives_deadline = requires(Parent&& p) {
+  with_deadline(std::forward<Parent>(p), clock::time_point{});
+} || requires(Parent&& p) {
+  with_deadline_cause(std::forward<Parent>(p), clock::time_point{}, error{errc::closed});
+};
+template <typename Parent>
+concept gives_timeout = requires(Parent&& p) {
+  with_timeout(std::forward<Parent>(p), 1h);
+} || requires(Parent&& p) { with_timeout_cause(std::forward<Parent>(p), 1h, error{errc::closed}); };
+template <typename Parent>
+concept gives_value = requires(Parent&& p) { with_value<key>(std::forward<Parent>(p), 1); };
+template <typename Parent>
+concept gives_after_func = requires(Parent&& p) { after_func(std::forward<Parent>(p), nothing); };
+template <typename Parent>
+concept gives_token = requires(Parent&& p) { exeunt::stop_token(std::forward<Parent>(p)); };
+template <typename Parent>
+concept takes_token =
+    requires(Parent&& p) { with_stop_token(std::forward<Parent>(p), std::stop_token{}); };
+template <typename Parent>
+concept gives_any = gives_cancel<Parent> || gives_cancel_cause<Parent> || gives_deadline<Parent> ||
+                    gives_timeout<Parent> || gives_value<Parent> || gives_after_func<Parent> ||
+                    gives_token<Parent> || takes_token<Parent>;
+template <typename Parent>
+concept gives_all = gives_cancel<Parent> && gives_cancel_cause<Parent> && gives_deadline<Parent> &&
+                    gives_timeout<Parent> && gives_value<Parent> && gives_after_func<Parent> &&
+                    gives_token<Parent> && takes_token<Parent>;
+static_assert(gives_all<context> && gives_all<const context&> && gives_all<with_cancel_result&>);
+static_assert(!gives_any<with_cancel_result> && !gives_any<with_cancel_cause_result>);
+static_assert(!std::is_constructible_v<context, with_cancel_result>);
+static_assert(!std::is_convertible_v<with_cancel_cause_result, context>);
+static_assert(std::is_constructible_v<context, with_cancel_result&>);
+static_assert(std::is_invocable_v<void (*)(const context&), with_cancel_result>);
+
 TEST(context, background_and_todo_never_end) {
   for (const context& ctx : {context::background(), context::todo()}) {
     expect_live(ctx);
@@ -184,7 +230,7 @@ TEST(context, cancel_func_cancels_what_it_held_when_assigned) {
 
 TEST(context, temporary_lives_as_long_as_the_call_it_is_passed_to) {
   const auto look = [](const context& ctx) { return ctx.err().has_value(); };
-  const auto keep = [](context ctx) {
+  const auto keep = [](const context& ctx) {
     EXPECT_FALSE(ctx.err().has_value());
     return ctx;
   };

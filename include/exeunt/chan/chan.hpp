@@ -285,6 +285,9 @@ class receiving : public Base {
   [[nodiscard]] recv_range<T> values(const context& ctx) const {
     return {this->core_, ref_ptr<cancel_node>::share(node_of(ctx))};
   }
+  /// The context would end before the loop begins.
+  template <typename CancelFunc>
+  recv_range<T> values(cancelable_context<CancelFunc>&& ctx) const = delete;
 
  protected:
   using Base::Base;

@@ -78,6 +78,12 @@ class selector {
   std::size_t on_done(const context& ctx, F&& f) {
     return add([&] { return exeunt::on_done(context(ctx), std::decay_t<F>(std::forward<F>(f))); });
   }
+  /// As above, of a context that goes with the selector.
+  template <typename CancelFunc, typename F>
+  std::size_t on_done(cancelable_context<CancelFunc>&& ctx, F&& f) {
+    return add(
+        [&] { return exeunt::on_done(std::move(ctx), std::decay_t<F>(std::forward<F>(f))); });
+  }
   /// Adds the case that nothing else has won for `d`, counted from each run().
   template <typename F>
   std::size_t after(clock::duration d, F&& f) {

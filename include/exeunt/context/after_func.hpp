@@ -59,5 +59,8 @@ class EXEUNT_API after_func_handle {
 EXEUNT_API after_func_handle
 after_func(const context& ctx, unique_function<void()> f,
            std::source_location where = std::source_location::current());
+/// It would end in the same statement, and f run at once.
+template <typename CancelFunc>
+void after_func(cancelable_context<CancelFunc>&& ctx, unique_function<void()> f) = delete;
 
 }  // namespace exeunt

@@ -117,6 +117,12 @@ class EXEUNT_API context {
   /// temporary on, or keep it: `auto [ctx, cancel] = with_timeout(…)`.
   context(detail::held_context&&) = delete;
   context(const detail::held_context&&) = delete;
+  /// Nor the whole: `context c = with_timeout(…);` has ended in the next statement. For the same
+  /// reason a function that takes the temporary has a `const context&`.
+  template <typename CancelFunc>
+  context(cancelable_context<CancelFunc>&&) = delete;
+  template <typename CancelFunc>
+  context(const cancelable_context<CancelFunc>&&) = delete;
 
   /// Why it ended: errc::canceled or errc::deadline_exceeded; nothing while it is live.
   /// Cost: one load while it is live.
@@ -230,8 +236,9 @@ class EXEUNT_API cancel_cause_func : public cancel_func {
 /// A derived context and the means to end it.
 ///
 /// Use it whole, `fetch(with_timeout(ctx, 2s), url)`, or in parts,
-/// `auto [ctx, cancel] = with_timeout(parent, 2s);`. Copying `.ctx` out of a temporary does not
-/// compile: the context would end in the same statement.
+/// `auto [ctx, cancel] = with_timeout(parent, 2s);`. Making a context of a temporary, of it or of
+/// its `.ctx`, does not compile: it would end in the same statement. For the same reason whatever
+/// keeps a context for longer than the call, with_*() among them, refuses a temporary.
 template <typename CancelFunc>
 class cancelable_context {
  public:
@@ -310,6 +317,25 @@ template <typename Key>
   detail::inherit(*rep, parent);
   return detail::context_access::adopt(rep);
 }
+
+/// The parent would end in the same statement, and what is made of it as well.
+template <typename CancelFunc>
+void with_cancel(cancelable_context<CancelFunc>&& parent) = delete;
+template <typename CancelFunc>
+void with_cancel_cause(cancelable_context<CancelFunc>&& parent) = delete;
+template <typename CancelFunc>
+void with_deadline(cancelable_context<CancelFunc>&& parent, clock::time_point when) = delete;
+template <typename CancelFunc>
+void with_deadline_cause(cancelable_context<CancelFunc>&& parent, clock::time_point when,
+                         const error& cause) = delete;
+template <typename CancelFunc>
+void with_timeout(cancelable_context<CancelFunc>&& parent, clock::duration d) = delete;
+template <typename CancelFunc>
+void with_timeout_cause(cancelable_context<CancelFunc>&& parent, clock::duration d,
+                        const error& cause) = delete;
+template <typename Key, typename CancelFunc>
+void with_value(cancelable_context<CancelFunc>&& parent,
+                std::type_identity_t<detail::context_value_t<Key>> value) = delete;
 
 /// The values of `parent` without its end and its deadline: for work that must outlive a request.
 [[nodiscard]] EXEUNT_API context without_cancel(const context& parent);

@@ -82,6 +82,10 @@ struct cancel_on_stop final : cancel_callback {
   return stopped.get_token();
 }
 
+/// The context would end in the same statement, and its token be stopped.
+template <typename CancelFunc>
+void stop_token(cancelable_context<CancelFunc>&& ctx) = delete;
+
 /// A context below `parent` that also ends, as if cancelled, when `token` is stopped.
 ///
 /// Throws: std::bad_alloc.
@@ -96,5 +100,8 @@ struct cancel_on_stop final : cancel_callback {
   }
   return {std::move(ctx), cancel_func{std::move(node)}};
 }
+/// The parent would end in the same statement.
+template <typename CancelFunc>
+void with_stop_token(cancelable_context<CancelFunc>&& parent, std::stop_token token) = delete;
 
 }  // namespace exeunt
