@@ -17,8 +17,10 @@
 //   I5  An element is in exactly one place: the sender's frame, the ring, or the receiver's.
 //
 // Locks: lock_ has the rank `channel`; select() holds several of them, in the order of their ids.
-//   Nothing parks under it, and no lock is taken under it. Elements are moved under it, which is
-//   why moving must not throw; elements are destroyed outside it, but for discard().
+//   Nothing parks under it, and no lock is taken under it. Elements are moved under it, and what is
+//   left of one that was moved out of the ring is destroyed under it; so are the elements that
+//   discard() drops. So neither may throw, nor come back to a channel or a lock of this library:
+//   channel_element says so. What nobody took is destroyed with the channel, outside.
 // Turns: a send and a receive that need not wait end in checkpoint(); what never waits does not,
 //   as its callers may hold what belongs to their thread, a std::mutex for one.
 // Wake-ups: fired after lock_ is released. From then on the waiter is gone. The channel may be

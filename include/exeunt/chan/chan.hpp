@@ -28,6 +28,9 @@ namespace exeunt {
 
 /// A value can travel through a channel if moving it cannot throw: the move happens while the
 /// channel is locked, and a half-moved element would leave both fibers without it.
+///
+/// For the same reason the move constructor, and the destructor of what was moved from, must not
+/// call this library: a send in one of them would wait for the lock that its own channel holds.
 template <typename T>
 concept channel_element =
     std::is_void_v<T> ||
