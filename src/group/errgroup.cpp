@@ -80,7 +80,7 @@ void errgroup::use_runtime(cancel_node& end) noexcept {
 }
 
 // Called with lock_ held by `guard`, which it releases. Links the caller in `waiters` and parks.
-// Returns: false if the runtime of all that could wake it has stopped.
+// Returns: false if the runtime that was home_ has stopped.
 bool errgroup::park_in(detail::intrusive_list<waiter>& waiters, spin_guard& guard) noexcept {
   cancel_node* const home = home_;
   if (home == nullptr || detail::shares_runtime(*home)) {
@@ -112,8 +112,9 @@ bool errgroup::park_in(detail::intrusive_list<waiter>& waiters, spin_guard& guar
 void errgroup::enter() {
   const char* misuse = nullptr;
   cancel_node& end = detail::end_of_runtime();
-  {
+  for (const cancel_node* stopped = nullptr; misuse == nullptr;) {
     spin_guard guard{lock_};
+    cancel_node* const home = home_;
     if (finished_) {
       misuse = "errgroup: go() after wait() has returned";
     } else if (limit_ == 0) {
@@ -122,12 +123,14 @@ void errgroup::enter() {
       ++active_;
       use_runtime(end);
       return;
+    } else if (stopped != nullptr && stopped == home) {
+      misuse = "errgroup: go() while the runtime of its tasks has stopped";
     } else if (park_in(slots_, guard)) {  // Woken by: leave(), which hands its slot over; stop().
       const spin_guard again{lock_};
       use_runtime(end);
       return;
     } else {
-      misuse = "errgroup: go() while the runtime of its tasks has stopped";
+      stopped = home;
     }
   }
   throw panic_error{misuse};
@@ -225,14 +228,16 @@ void errgroup::set_limit(int limit) {
 
 errgroup::outcome errgroup::wait_all(bool for_good) noexcept {
   outcome ended{};
-  for (bool stopped = false;;) {
+  for (const cancel_node* stopped = nullptr;;) {
     spin_guard guard{lock_};
-    if (active_ == 0 || stopped) {
+    cancel_node* const home = home_;
+    if (active_ == 0 || (stopped != nullptr && stopped == home)) {
       finished_ = for_good;
       ended = {failures_.size(), active_};
       break;
     }
-    stopped = !park_in(waiters_, guard);  // Woken by: the last task's leave(), stop().
+    // Woken by: the last task's leave(); stop(), after which tasks of another runtime may be there.
+    if (!park_in(waiters_, guard)) stopped = home;
   }
   detail::race_acquire(this);
   return ended;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -140,6 +141,33 @@ TEST(left_behind, a_group_that_is_full_starts_nothing_after_the_stop) {
     begun.wait();
   });
   starts.join();
+}
+
+// The wait began when all tasks were in the runtime that stops, and goes on for those of another.
+TEST(left_behind, a_group_waits_for_the_tasks_of_another_runtime) {
+  errgroup group{context::background()};
+  runtime stays{{.procs = 1}};
+  semaphore first;
+  semaphore second;
+  std::atomic<bool> returned{false};
+  std::thread waits;
+  {
+    runtime stops{{.procs = 1}};
+    stops.run([&] { group.go([&](context) { first.wait(); }); });
+    waits = std::thread{[&] {
+      EXPECT_TRUE(group.wait());
+      returned = true;
+    }};
+    stays.run([&] { group.go([&](context) { second.wait(); }); });
+    first.post();
+    stops.run([&] {
+      while (group.running().size() != 1) yield();
+    });
+    EXPECT_EQ(stops.stop(), 0U);
+  }
+  EXPECT_FALSE(returned);
+  second.post();
+  waits.join();
 }
 
 // A static group, and the default runtime, which stops before it is destroyed.

@@ -61,6 +61,8 @@ class spawned final : public spawned_base {
   [[nodiscard]] std::optional<result<T>>& outcome() noexcept { return outcome_; }
 
   result<T> take() {
+    // Forced unwinding has no exception to tell of.
+    if (!outcome_) return fail(error{errc::panic, "the fiber was unwound by force"});
     result<T> taken = std::move(*outcome_);
     outcome_.reset();
     return taken;
