@@ -97,7 +97,7 @@ TEST_P(chan_stress, moves_each_value_once) {
       for (int i = 0; i < consumers; ++i) {
         auto body = [=] {
           std::int64_t sum = 0;
-          for (const std::unique_ptr<int> v : c) sum += *v;
+          for (const std::unique_ptr<int>& v : c) sum += *v;
           sums.send(sum);
         };
         if (i % 2 == 0) {
