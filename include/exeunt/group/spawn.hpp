@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <optional>
 #include <source_location>
@@ -63,13 +64,16 @@ class spawned final : public spawned_base {
   result<T> take() {
     // Forced unwinding has no exception to tell of.
     if (!outcome_) return fail(error{errc::panic, "the fiber was unwound by force"});
-    result<T> taken = std::move(*outcome_);
-    outcome_.reset();
-    return taken;
+    read_ = true;
+    try {
+      return result<T>{std::move(*outcome_)};
+    } catch (...) {  // Of the value's move.
+      return fail(error::from_exception(std::current_exception()));
+    }
   }
 
   void report_unread() noexcept {
-    if (outcome_ && !*outcome_) report(outcome_->error());
+    if (outcome_ && !*outcome_ && !read_) report(outcome_->error());
     outcome_.reset();
   }
 
@@ -77,6 +81,7 @@ class spawned final : public spawned_base {
   ~spawned() override { report_unread(); }
 
   std::optional<result<T>> outcome_;  // The fiber's until end(), then the handle's.
+  bool read_ = false;                 // take() has given it away; the handle's.
 };
 
 /// Ends the fiber for its handle however the fiber is left, also by a destructor that throws.
@@ -162,8 +167,8 @@ class [[nodiscard]] fiber {
   /// Waits for the fiber.
   ///
   /// Returns:  what it returned; or the exception that left it, with type and stack;
-  ///           errc::shutting_down if its runtime has stopped and left it. An exception of the move
-  ///           that hands the value over counts as the fiber's, but for the last: that is thrown.
+  ///           errc::shutting_down if its runtime has stopped and left it. An exception of a move
+  ///           that hands the value over counts as the fiber's.
   /// Blocks:   until its end. Does not end its context: see cancel().
   /// Throws:   panic_error if there is none to join.
   /// Ordering: all it did is visible.
