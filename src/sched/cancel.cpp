@@ -100,9 +100,9 @@ ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, clock::time_point de
   }
   if (end_of_runtime().canceled()) {
     // The process ends, and nobody fires timers any more: who waits for it must not wait for good.
-    ref_ptr<cancel_node> ended = make(parent);
-    ended->cancel(errc::deadline_exceeded, error{errc::shutting_down, "the runtime has stopped"});
-    return ended;
+    ref_ptr<cancel_node> late = make(parent);
+    late->cancel(errc::deadline_exceeded, error{errc::shutting_down, "the runtime has stopped"});
+    return late;
   }
   auto* const timed = new deadline_node{cause};
   auto node = ref_ptr<cancel_node>::adopt(timed);
