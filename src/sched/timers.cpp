@@ -12,7 +12,6 @@
 
 #include "sched/timers.hpp"
 
-#include <sched.h>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
