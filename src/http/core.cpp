@@ -211,7 +211,7 @@ result<> http_core::stop(result<> accepted) {
 void http_core::close_door() {
   static_cast<void>(listener_.stop_incoming());
   const auto sweep = [this] {
-    while (auto conn = listener_.accept_now()) admit(std::move(*conn));
+    while (auto conn = listener_.accept_now().value_or(std::nullopt)) admit(std::move(*conn));
   };
   sweep();
   exeunt::sleep(door_pause);

@@ -272,7 +272,13 @@ net::address conn_core::local_address() {
 }
 
 result<net::conn> net_access::make(int fd, net::address remote) {
-  auto descriptor = io_descriptor::adopt(fd);
+  auto made = try_make(fd, std::move(remote));
+  if (!made) net::close_now(fd);
+  return made;
+}
+
+result<net::conn> net_access::try_make(int fd, net::address remote) {
+  auto descriptor = io_descriptor::try_adopt(fd);
   if (!descriptor) return fail(descriptor.error());
   auto* const core = new conn_core{std::move(*descriptor), std::move(remote)};
   return make(ref_ptr<conn_core>::adopt(core));

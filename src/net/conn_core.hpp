@@ -143,20 +143,28 @@ class listener_core final : public fd_core {
   }
 
   [[nodiscard]] result<net::conn> accept(cancel_node* cancel);
-  [[nodiscard]] std::optional<net::conn> accept_now();
+  [[nodiscard]] result<std::optional<net::conn>> accept_now();
+  [[nodiscard]] std::size_t waiting() noexcept;
+  [[nodiscard]] result<std::size_t> handshakes();
   [[nodiscard]] result<> stop_incoming() noexcept;
   void close() noexcept;
   [[nodiscard]] const net::address& local_address() const noexcept { return local_; }
 
  private:
-  ~listener_core() = default;
-  /// One connection from the queue. Returns: a negated errno value if there is none.
+  ~listener_core();
+  /// One connection from the queue. Returns: a negated errno value; -EAGAIN only if nobody waits.
   [[nodiscard]] int take_one(net::conn& into);
-  [[nodiscard]] result<> pause(int number, clock::duration& length, cancel_node* cancel);
+  [[nodiscard]] result<> pause(int number, cancel_node* cancel);
   void remove_path() noexcept;
+  void drop_held() noexcept;
 
   const net::address local_;
   atomic<bool> owns_path_;
+  atomic<int> held_{-1};  // Accepted, and refused by the poller for want of memory; see take_one().
+
+  // Of whoever accepts:
+  clock::duration pause_{};  // The last one; zero once a client got in.
+  clock::time_point may_log_{};
 };
 
 /// Makes handles of cores.
@@ -167,6 +175,8 @@ struct net_access {
   }
   /// Registers the connected socket `fd`, which is closed on failure.
   [[nodiscard]] static result<net::conn> make(int fd, net::address remote);
+  /// The same, but after a failure `fd` is still the caller's.
+  [[nodiscard]] static result<net::conn> try_make(int fd, net::address remote);
 };
 
 }  // namespace exeunt::detail

@@ -4,6 +4,10 @@
 // Invariants:
 //   I1  A unix socket's path is removed at most once, and only if this process made it.
 //   I2  Whatever accept4() refuses for a while is waited out: no loop asks again at once.
+//   I3  A client that accept4() gave is never closed for want of something: what the poller refuses
+//       is held, and the next accept begins with it.
+// accept4() looks for a descriptor before it looks for a client, so its EMFILE says nothing about
+// the queue; a poll(2) does.
 // Locks: none but the core's, which puts accepts in turn.
 // Wake-ups: as conn.cpp.
 // Tests: tests/net/listener_test.cpp.
@@ -12,6 +16,8 @@
 
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <algorithm>
@@ -22,6 +28,7 @@
 #include <exeunt/base/log.hpp>
 
 #include "net/conn_core.hpp"
+#include "net/handshakes.hpp"
 #include "net/socket.hpp"
 
 namespace exeunt::detail {
@@ -33,6 +40,8 @@ using namespace std::chrono_literals;
 // As Go's net/http has them.
 constexpr clock::duration first_pause = 5ms;
 constexpr clock::duration longest_pause = 1s;
+// A shortage can come and go with every client.
+constexpr clock::duration between_lines = 10s;
 
 // The system is short of something that comes back.
 bool is_shortage(int number) noexcept {
@@ -58,19 +67,44 @@ bool is_lost_client(int number) noexcept {
   }
 }
 
+// Whether a client waits in the queue of the listening socket.
+bool has_client(int fd) noexcept {
+  pollfd asked{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&asked, 1, 0) > 0;
+}
+
 }  // namespace
+
+listener_core::~listener_core() { drop_held(); }
 
 int listener_core::take_one(net::conn& into) {
   while (true) {
     net::address remote;
-    const int fd = net::accept_one(descriptor_.fd(), remote);
+    // order: acq_rel; whoever gets the number has the socket alone.
+    int fd = held_.exchange(-1, memory_order_acq_rel);
     if (fd >= 0) {
-      auto made = net_access::make(fd, std::move(remote));
-      // The poller has limits of its own. This client is lost, the next ones need not be.
-      if (!made) return -made.error().code().value();
-      into = std::move(*made);
-      return 0;
+      remote = net::peer_address_of(fd);
+    } else {
+      fd = net::accept_one(descriptor_.fd(), remote);
     }
+    if (fd >= 0) {
+      auto made = net_access::try_make(fd, std::move(remote));
+      if (made) {
+        into = std::move(*made);
+        return 0;
+      }
+      const int refused = made.error().code().value();
+      if (is_shortage(refused)) {
+        // order: as above. Two accepts may have one to hold each; there is room for one.
+        if (const int other = held_.exchange(fd, memory_order_acq_rel); other >= 0) {
+          net::close_now(other);
+        }
+      } else {
+        net::close_now(fd);
+      }
+      return -refused;
+    }
+    if (is_shortage(-fd) && !has_client(descriptor_.fd())) return -EAGAIN;
     if (!is_lost_client(-fd)) return fd;
   }
 }
@@ -78,13 +112,13 @@ int listener_core::take_one(net::conn& into) {
 result<net::conn> listener_core::accept(cancel_node* cancel) {
   const using_it user{*this, io_direction::read, cancel};
   if (!user) return fail(user.error());
-  clock::duration pause_length{};
   bool waited = false;
   while (true) {
     if (auto why = over(io_direction::read, cancel)) return fail(std::move(*why));
     net::conn made;
     const int outcome = take_one(made);
     if (outcome == 0) {
+      pause_ = {};
       if (!waited) checkpoint();
       return made;
     }
@@ -93,21 +127,20 @@ result<net::conn> listener_core::accept(cancel_node* cancel) {
       if (!ready) return fail(ready.error());
       waited = true;
     } else if (is_shortage(-outcome)) {
-      if (auto over_it = pause(-outcome, pause_length, cancel); !over_it) {
-        return fail(over_it.error());
-      }
+      if (auto over_it = pause(-outcome, cancel); !over_it) return fail(over_it.error());
     } else {
       return fail(net::describe("accept", local_, -outcome));
     }
   }
 }
 
-result<> listener_core::pause(int number, clock::duration& length, cancel_node* cancel) {
-  if (length == clock::duration{}) {
+result<> listener_core::pause(int number, cancel_node* cancel) {
+  if (const auto now = clock::now(); now >= may_log_) {
     log_line(net::describe("accept", local_, number).message() + "; trying again");
+    may_log_ = now + between_lines;
   }
-  length = std::clamp(length * 2, first_pause, longest_pause);
-  const clock::time_point until = deadline_after(length);
+  pause_ = std::clamp(pause_ * 2, first_pause, longest_pause);
+  const clock::time_point until = deadline_after(pause_);
   while (true) {
     // Further clients end a wait, too; they must not turn the pause into a loop (I2).
     if (auto why = over(io_direction::read, cancel)) return fail(std::move(*why));
@@ -117,12 +150,34 @@ result<> listener_core::pause(int number, clock::duration& length, cancel_node* 
   }
 }
 
-std::optional<net::conn> listener_core::accept_now() {
+result<std::optional<net::conn>> listener_core::accept_now() {
   const using_it user{*this};
-  if (!user) return std::nullopt;
+  if (!user) return fail(user.error());
   net::conn made;
-  if (take_one(made) != 0) return std::nullopt;
-  return made;
+  const int outcome = take_one(made);
+  if (outcome == 0) return made;
+  if (outcome == -EAGAIN) return std::nullopt;
+  return fail(net::describe("accept", local_, -outcome));
+}
+
+std::size_t listener_core::waiting() noexcept {
+  const using_it user{*this};
+  if (!user) return 0;
+  // order: relaxed; a count.
+  const std::size_t held = held_.load(memory_order_relaxed) >= 0 ? 1 : 0;
+  if (!local_.is_ip()) return held + (has_client(descriptor_.fd()) ? 1 : 0);
+  // Of a listening socket tcpi_unacked is the length of its queue.
+  tcp_info told{};
+  socklen_t size = sizeof told;
+  if (::getsockopt(descriptor_.fd(), IPPROTO_TCP, TCP_INFO, &told, &size) != 0) return held;
+  return held + told.tcpi_unacked;
+}
+
+result<std::size_t> listener_core::handshakes() {
+  if (!local_.is_ip()) return std::size_t{0};
+  const using_it user{*this};
+  if (!user) return std::size_t{0};
+  return net::count_handshakes(local_);
 }
 
 result<> listener_core::stop_incoming() noexcept {
@@ -157,8 +212,14 @@ void listener_core::remove_path() noexcept {
   if (owns_path_.exchange(false, memory_order_acq_rel)) ::unlink(local_.path().c_str());
 }
 
+void listener_core::drop_held() noexcept {
+  // order: acq_rel; see take_one().
+  if (const int fd = held_.exchange(-1, memory_order_acq_rel); fd >= 0) net::close_now(fd);
+}
+
 void listener_core::close() noexcept {
   remove_path();
+  drop_held();
   fd_core::close();
 }
 
@@ -277,7 +338,13 @@ result<conn> listener::accept(const context& ctx) {
   return core_ ? core_->accept(node_of(ctx)) : fail(errc::closed);
 }
 result<conn> listener::accept() { return core_ ? core_->accept(nullptr) : fail(errc::closed); }
-std::optional<conn> listener::accept_now() { return core_ ? core_->accept_now() : std::nullopt; }
+result<std::optional<conn>> listener::accept_now() {
+  return core_ ? core_->accept_now() : fail(errc::closed);
+}
+std::size_t listener::waiting() const noexcept { return core_ ? core_->waiting() : 0; }
+result<std::size_t> listener::handshakes() const {
+  return core_ ? core_->handshakes() : std::size_t{0};
+}
 result<> listener::stop_incoming() noexcept {
   return core_ ? core_->stop_incoming() : fail(errc::closed);
 }

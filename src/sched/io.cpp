@@ -195,20 +195,23 @@ void io_slot::end_waits(wakeup (&due)[2]) noexcept {
 }
 
 result<io_descriptor> io_descriptor::adopt(int fd) noexcept {
+  auto adopted = try_adopt(fd);
+  if (!adopted) ::close(fd);
+  return adopted;
+}
+
+result<io_descriptor> io_descriptor::try_adopt(int fd) noexcept {
   // The poller is shared with the parent, which would be given our slots' addresses.
   if (sched::forked_without_exec()) sched::refuse_in_child("registers a descriptor");
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ((flags & O_NONBLOCK) == 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)) {
-    const int number = errno;
-    ::close(fd);
-    return fail(error::from_errno(number));
+    return fail(error::from_errno(errno));
   }
   try {
     runtime_core& home = runtime_core::current();
     io_slot* const slot = home.io().get(home);
     if (auto added = home.poller().add(fd, io_registry::token_of(*slot)); !added) {
       home.io().put(*slot);
-      ::close(fd);
       return fail(added.error());
     }
     io_descriptor adopted;
@@ -216,10 +219,8 @@ result<io_descriptor> io_descriptor::adopt(int fd) noexcept {
     adopted.slot_ = slot;
     return adopted;
   } catch (const std::bad_alloc&) {
-    ::close(fd);
     return fail(error::from_errno(ENOMEM));
   } catch (const std::system_error& refused) {  // The default runtime's start.
-    ::close(fd);
     return fail(error::from_errno(refused.code().value()));
   }
 }

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string_view>
 
@@ -41,6 +42,10 @@ class EXEUNT_API listener {
   ~listener();
 
   /// Takes over a listening stream socket, such as systemd passes; it is closed on failure.
+  ///
+  /// Returns: "adopt listener: invalid argument" if it does not listen; what the system refuses.
+  /// Blocks:  never.
+  /// Throws:  std::bad_alloc.
   [[nodiscard]] static result<listener> adopt(int fd);
 
   explicit operator bool() const noexcept { return static_cast<bool>(core_); }
@@ -48,7 +53,8 @@ class EXEUNT_API listener {
   /// The next connection.
   ///
   /// What the system refuses for a while (no descriptors, no memory) is tried again after 5 ms,
-  /// doubling up to 1 s, and logged once; a client that has gone meanwhile is passed over.
+  /// doubling up to 1 s as long as no client gets in, and logged at most once in 10 s; a client
+  /// that has gone meanwhile is passed over.
   ///
   /// Returns: errc::closed after close(); errc::canceled or errc::deadline_exceeded when `ctx`, or
   ///          the deadline, ends it.
@@ -57,13 +63,36 @@ class EXEUNT_API listener {
   [[nodiscard]] result<conn> accept();
 
   /// A connection that the system has accepted for us already; never waits.
-  /// Returns: nothing if there is none, if the listener is closed, or if the system refuses.
-  [[nodiscard]] std::optional<conn> accept_now();
+  ///
+  /// Returns: nothing if there is none. What the system refuses for want of descriptors or memory
+  ///          while a client waits, as its error: that client is still there to be accepted later.
+  ///          errc::closed after close().
+  [[nodiscard]] result<std::optional<conn>> accept_now();
+
+  /// How many clients have been accepted by the system and not yet by us. For a unix socket 1
+  /// stands for any number. 0 after close().
+  /// Blocks: never.
+  [[nodiscard]] std::size_t waiting() const noexcept;
+
+  /// How many handshakes with this listener's port are under way: clients that were answered and
+  /// whose last word has not come. Closing the listener resets them. Those that a flood of SYNs
+  /// turned into cookies are known to nobody, so they do not count.
+  ///
+  /// Returns: 0 for a unix socket, which has none, and after close(). A failure if the system does
+  ///          not tell.
+  /// Blocks:  never.
+  /// Cost:    some system calls, and a walk through the system's table of connections.
+  [[nodiscard]] result<std::size_t> handshakes() const;
 
   /// Lets nobody new in, while what has come can still be accepted: the first step of closing
   /// the door. New TCP clients get no answer, so that they try again a second later and find
   /// the successor or a refusal; a handshake that is under way completes. A unix socket's path
-  /// is removed. Call accept_now() until it is empty, then close().
+  /// is removed. Call accept_now() until it is empty and handshakes() until there are none, then
+  /// close().
+  ///
+  /// Returns: errc::closed after close(); the system's error if it refuses the filter, and then
+  ///          new clients go on to come in.
+  /// Blocks:  never.
   result<> stop_incoming() noexcept;
 
   /// Ends all accepts with errc::closed; removes a unix socket's path. Later calls do nothing.

@@ -28,6 +28,8 @@ class EXEUNT_API io_descriptor {
   io_descriptor() noexcept = default;
   /// Takes over `fd`, makes it non-blocking and registers it. On failure `fd` is closed.
   [[nodiscard]] static result<io_descriptor> adopt(int fd) noexcept;
+  /// As adopt(), but on failure `fd` stays open and the caller's.
+  [[nodiscard]] static result<io_descriptor> try_adopt(int fd) noexcept;
   io_descriptor(io_descriptor&& other) noexcept;
   io_descriptor& operator=(io_descriptor&& other) noexcept;
   /// close().
