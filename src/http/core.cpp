@@ -7,7 +7,8 @@
 //   I2  Once closing_ is set and the door is closed, connections_ only shrinks.
 //   I3  The flags turn true once, in the order stopping_, closing_, drained_.
 //   I4  phase_ only grows; outcome_ is fixed before served_ completes.
-// Nothing polls: the last connection to leave completes empty_, for which the stop waits.
+// The last connection to leave completes empty_, for which the stop waits. Only the door is looked
+// at in steps, while handshakes are under way or descriptors are wanted: nobody tells of either.
 // Locks: listening_ (parks) before lock_; nothing that parks is called under lock_.
 // Wake-ups: remove() completes empty_ after unlocking. close() and shutdown() end stop_ and force_.
 // Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp.
@@ -29,8 +30,14 @@ namespace exeunt::detail {
 
 namespace {
 
-// Between two looks into the accept queue, so that handshakes under way complete.
+// From the filter to the first look, for a SYN that another CPU has let past it just before.
 constexpr clock::duration door_pause = std::chrono::milliseconds{1};
+// How long the door stays open for handshakes whose last word has not come: a round trip around
+// the world.
+constexpr clock::duration door_limit = std::chrono::milliseconds{300};
+// Between two looks at what nobody tells of. Who completes a handshake ends the first.
+constexpr clock::duration handshake_step = std::chrono::milliseconds{10};
+constexpr clock::duration shortage_step = std::chrono::milliseconds{5};
 // After the cut, for handlers that obey their contexts.
 constexpr clock::duration cut_grace = std::chrono::milliseconds{100};
 // Exchanges kept for the next requests.
@@ -54,8 +61,10 @@ std::string counted(std::size_t count, std::string_view what) {
   return text;
 }
 
-clock::time_point sooner(clock::time_point a, clock::time_point b) noexcept {
-  return std::min(a, b);
+// `d` after `from`, at once for less than nothing, never if that is beyond all points in time.
+clock::time_point later(clock::time_point from, clock::duration d) noexcept {
+  if (d <= clock::duration::zero()) return from;
+  return d >= no_deadline - from ? no_deadline : from + d;
 }
 
 }  // namespace
@@ -164,7 +173,7 @@ result<> http_core::serve(const context& ctx) {
 
 result<> http_core::stop(result<> accepted) {
   const clock::time_point began = clock::now();
-  const clock::time_point bound = began + std::max(options.shutdown_timeout, clock::duration{});
+  const clock::time_point bound = later(began, options.shutdown_timeout);
   std::vector<unique_function<void()>> hooks;
   {
     const ordered_guard guard{lock_};
@@ -175,7 +184,7 @@ result<> http_core::stop(result<> accepted) {
     start_fiber({.name = "http on_shutdown"}, std::move(hook));
   }
   if (accepted && options.drain_delay > clock::duration::zero()) {
-    const clock::time_point until = sooner(began + options.drain_delay, bound);
+    const clock::time_point until = std::min(later(began, options.drain_delay), bound);
     accepted = accept_until(make_context(
         context::background(), cancel_node::make(force_.get(), until, errc::deadline_exceeded),
         "http::server drain_delay"));
@@ -183,15 +192,29 @@ result<> http_core::stop(result<> accepted) {
 
   closing_.store(true, memory_order_release);  // order: publishes nothing but itself.
   log("draining (" + counted(in_flight().size(), "request") + ")");
-  close_door();
-  const clock::time_point drain_end =
-      sooner(clock::now() + std::max(options.drain, clock::duration{}), bound);
+  const clock::time_point drain_end = std::min(later(clock::now(), options.drain), bound);
+  keep_out();
+  std::optional<error> shortage = close_door(std::min(later(clock::now(), door_limit), drain_end));
+  if (shortage) {
+    log("clients wait at the door: " + shortage->message());
+    // Each connection that ends makes room for one of them.
+    shortage = wait_at_door(std::move(shortage), drain_end, false);
+  }
   result<> drained;
-  if (!wait_until_empty(drain_end)) {
+  if (shortage || !wait_until_empty(drain_end)) {
     drained_.store(true, memory_order_release);  // order: before the look at each connection.
     heads_node_->cancel(errc::deadline_exceeded, errc::shutting_down);
     for (const auto& connection : all_connections()) connection->expire(false);
-    if (!wait_until_empty(bound)) drained = cut_the_rest();
+    if (shortage) shortage = wait_at_door(std::move(shortage), bound, true);
+    const std::size_t lost = listener_.waiting();
+    listener_.close();
+    if (shortage && lost > 0) {
+      drained = fail(shortage->wrap(counted(lost, "client") + " lost at the door"));
+    }
+    if (!wait_until_empty(bound)) {
+      const result<> cut = cut_the_rest();
+      if (!cut) drained = drained ? cut : fail(join(cut.error(), drained.error()));
+    }
   }
 
   std::string text = "stopped";
@@ -208,15 +231,71 @@ result<> http_core::stop(result<> accepted) {
   return drained;
 }
 
-void http_core::close_door() {
-  static_cast<void>(listener_.stop_incoming());
-  const auto sweep = [this] {
-    while (auto conn = listener_.accept_now().value_or(std::nullopt)) admit(std::move(*conn));
-  };
-  sweep();
+void http_core::keep_out() {
+  const auto out = listener_.stop_incoming();
+  if (!out && !out.error().is(errc::closed)) {
+    log("newcomers cannot be kept out: " + out.error().message());
+    sweep_until_ = later(clock::now(), door_limit);
+  }
   exeunt::sleep(door_pause);
-  sweep();
+}
+
+// Takes in who waits. If newcomers cannot be kept out, that has an end only by the clock.
+//
+// Returns: what the system is short of, if that is why somebody still waits.
+std::optional<error> http_core::take_in() {
+  while (true) {
+    auto conn = listener_.accept_now();
+    if (!conn) {
+      if (conn.error().is(errc::closed)) return std::nullopt;
+      return conn.error();
+    }
+    if (!*conn) return std::nullopt;
+    admit(std::move(**conn));
+    if (sweep_until_ != no_deadline && clock::now() >= sweep_until_) return std::nullopt;
+  }
+}
+
+// Takes in who waits and whose handshake is under way, then closes the listener.
+//
+// Returns: as take_in(), with the listener still open.
+std::optional<error> http_core::close_door(clock::time_point until) {
+  std::size_t unfinished = 0;
+  while (true) {
+    // Before the look into the queue: who leaves the one for the other in between is seen there.
+    const auto under_way = listener_.handshakes();
+    if (auto shortage = take_in()) return shortage;
+    // Asking takes a descriptor; without one, some may be under way.
+    unfinished = under_way.value_or(
+        under_way || !under_way.error().is(std::errc::too_many_files_open) ? 0 : 1);
+    if (unfinished == 0 || force_->canceled() || clock::now() >= until) break;
+    const clock::time_point step = std::min(later(clock::now(), handshake_step), until);
+    auto conn = listener_.accept(make_context(
+        context::background(), cancel_node::make(force_.get(), step, errc::deadline_exceeded),
+        "http::server door"));
+    if (conn) admit(std::move(*conn));
+  }
+  if (unfinished > 0) log(counted(unfinished, "handshake") + " did not complete in time");
   listener_.close();
+  return std::nullopt;
+}
+
+// Goes on trying until a shortage is over. `while_some_leave`: gives up when no connection of ours
+// is left that could make room.
+//
+// Returns: as close_door().
+std::optional<error> http_core::wait_at_door(std::optional<error> shortage, clock::time_point until,
+                                             bool while_some_leave) {
+  while (shortage) {
+    const bool last =
+        clock::now() >= until || force_->canceled() || (while_some_leave && connections() == 0);
+    shortage = close_door(std::min(later(clock::now(), door_limit), until));
+    if (last || !shortage) return shortage;
+    const auto pause = cancel_node::make(
+        force_.get(), std::min(later(clock::now(), shortage_step), until), errc::deadline_exceeded);
+    pause->wait(wait_reason::drain);
+  }
+  return shortage;
 }
 
 bool http_core::wait_until_empty(clock::time_point until) {

@@ -87,13 +87,18 @@ class http_core final : public ref_counted {
   result<> accept_until(const context& end);
   void admit(net::conn&& conn);
   result<> stop(result<> accepted);
-  void close_door();
+  void keep_out();
+  [[nodiscard]] std::optional<error> take_in();
+  [[nodiscard]] std::optional<error> close_door(clock::time_point until);
+  [[nodiscard]] std::optional<error> wait_at_door(std::optional<error> shortage,
+                                                  clock::time_point until, bool while_some_leave);
   [[nodiscard]] bool wait_until_empty(clock::time_point until);
   [[nodiscard]] std::vector<ref_ptr<http_connection>> all_connections();
   result<> cut_the_rest();
 
   mutex listening_;         // Held while binding.
   net::listener listener_;  // Set once under listening_, before phase `serving`.
+  clock::time_point sweep_until_ = no_deadline;  // The stop's; see take_in().
 
   spin_lock lock_;
   phase phase_ = phase::fresh;

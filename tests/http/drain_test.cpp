@@ -4,10 +4,17 @@
 
 #include <gtest/gtest.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "chan/parked.hpp"
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
 
@@ -30,9 +37,11 @@ struct listening_log {
     return [this](std::string_view line) {
       lines.emplace_back(line);
       if (line.find("draining") != std::string_view::npos) draining.post();
+      if (line.find("wait at the door") != std::string_view::npos) at_the_door.post();
     };
   }
   test::semaphore draining;
+  test::semaphore at_the_door;
   std::vector<std::string> lines;
 };
 
@@ -118,6 +127,205 @@ TEST_P(drain_test, takes_in_who_waits_at_the_door) {
     }
     served.wait();
     EXPECT_FALSE(net::dial(context::background(), late.address()));
+  });
+}
+
+// The descriptor that listens at this address, found among all of this process; -1 if none does.
+int listening_descriptor(const net::address& where) {
+  for (int fd = 3; fd < 1024; ++fd) {
+    int listening = 0;
+    socklen_t size = sizeof listening;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) {
+      continue;
+    }
+    sockaddr_storage own{};
+    size = sizeof own;
+    ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size);
+    if (net::address::from_native(&own, size) == where) return fd;
+  }
+  return -1;
+}
+
+// Goal:   who has asked for a connection before the stop, and completes the handshake after it
+//         began, is served.
+// Method: a listener that defers takes an ACK without data for none, so the handshake is under way
+//         until the client sends its request. It does when the door is seen to wait.
+TEST_P(drain_test, waits_for_handshakes_under_way) {
+  run([] {
+    listening_log log;
+    running_server server{{.handler = hello, .drain = 10s, .log = log.sink()}};
+    const int door = listening_descriptor(server->address());
+    ASSERT_GE(door, 0);
+    const int seconds = 10;
+    ASSERT_EQ(::setsockopt(door, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds), 0);
+    auto client = server.client();
+    server.begin_stop();
+    log.draining.wait();
+    while (test::parked(runtime::current(), detail::wait_reason::io_accept) == 0) {
+      ASSERT_GE(listening_descriptor(server->address()), 0) << "the door was closed";
+      yield();
+    }
+    client.send(get_request);
+    const http_reply reply = client.reply();
+    EXPECT_EQ(reply.body, "hello");
+    EXPECT_TRUE(reply.says_close());
+    client.close();
+    EXPECT_TRUE(server.wait());
+    EXPECT_EQ(log.lines.back(), "http: stopped");
+  });
+}
+
+// Handshakes that never complete do not keep the door open for longer than its bound.
+TEST_P(drain_test, does_not_wait_for_a_handshake_longer_than_the_drain) {
+  run([] {
+    listening_log log;
+    running_server server{{.handler = hello, .drain = 10ms, .log = log.sink()}};
+    const int seconds = 10;
+    ASSERT_EQ(::setsockopt(listening_descriptor(server->address()), IPPROTO_TCP, TCP_DEFER_ACCEPT,
+                           &seconds, sizeof seconds),
+              0);
+    auto client = server.client();
+    EXPECT_TRUE(server.stop());
+    EXPECT_NE(std::ranges::find(log.lines, "http: 1 handshake did not complete in time"),
+              log.lines.end());
+  });
+}
+
+// Lets this process open no descriptor more, until it is lifted.
+class no_more_descriptors {
+ public:
+  no_more_descriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const int lowest_free = ::dup(STDIN_FILENO);
+    ::close(lowest_free);
+    rlimit now = before_;
+    now.rlim_cur = static_cast<rlim_t>(lowest_free);
+    ::setrlimit(RLIMIT_NOFILE, &now);
+  }
+  ~no_more_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  no_more_descriptors(const no_more_descriptors&) = delete;
+  no_more_descriptors& operator=(const no_more_descriptors&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+// A connection to the server whose descriptor was got before they became scarce.
+class socket_of_before {
+ public:
+  socket_of_before() : fd_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)} {}
+  http_client connect(const net::address& to) {
+    sockaddr_storage native{};
+    const auto size = static_cast<socklen_t>(to.to_native(&native));
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&native), size), 0);
+    return http_client{net::conn::adopt(fd_).value()};
+  }
+
+ private:
+  int fd_;
+};
+
+// Goal:   who waits at the door for want of descriptors is taken in as soon as one comes free.
+TEST_P(drain_test, takes_in_who_waits_for_a_descriptor) {
+  run([] {
+    listening_log log;
+    running_server server{{.handler = hello, .drain = 10s, .log = log.sink()}};
+    auto idle = server.client();
+    EXPECT_EQ(idle.get("/").status, 200);
+    socket_of_before one;
+    socket_of_before another;
+    const no_more_descriptors none_left;
+    auto first = one.connect(server->address());
+    auto second = another.connect(server->address());
+    first.send(get_request);
+    second.send(get_request);
+    server.begin_stop();
+    log.at_the_door.wait();
+    idle.close();  // Two descriptors: its own, and the server's.
+    EXPECT_EQ(first.reply().body, "hello");
+    EXPECT_EQ(second.reply().body, "hello");
+    first.close();
+    second.close();
+    EXPECT_TRUE(server.wait());
+  });
+}
+
+TEST_P(drain_test, makes_room_at_the_door_when_the_drain_is_over) {
+  run([] {
+    listening_log log;
+    running_server server{{.handler = hello, .drain = 20ms, .log = log.sink()}};
+    auto idle = server.client();
+    EXPECT_EQ(idle.get("/").status, 200);
+    socket_of_before one;
+    const no_more_descriptors none_left;
+    auto waits = one.connect(server->address());
+    waits.send(get_request);
+    server.begin_stop();
+    EXPECT_EQ(waits.reply().body, "hello") << "in place of the one that was idle";
+    EXPECT_TRUE(idle.ended());
+    waits.close();
+    EXPECT_TRUE(server.wait());
+  });
+}
+
+TEST_P(drain_test, names_the_clients_that_it_lost_at_the_door) {
+  run([] {
+    test::semaphore running;
+    test::semaphore ended;
+    listening_log log;
+    running_server server{{.handler =
+                               [&](request& req, response&) {
+                                 running.post();
+                                 req.context().wait();
+                                 ended.post();
+                               },
+                           .drain = 10ms,
+                           .shutdown_timeout = 30ms,
+                           .log = log.sink()}};
+    auto client = server.client();
+    client.send(get_request);
+    running.wait();
+    socket_of_before one;
+    const no_more_descriptors none_left;
+    auto waits = one.connect(server->address());
+    const auto stopped = server.stop();
+    ASSERT_FALSE(stopped);
+    const std::string text = stopped.error().message();
+    EXPECT_NE(text.find("1 client lost at the door: accept tcp"), std::string::npos) << text;
+    EXPECT_NE(text.find("1 request cut: GET /"), std::string::npos) << text;
+    EXPECT_NE(log.lines.back().find("1 client lost at the door"), std::string::npos);
+    EXPECT_EQ(waits.reply().status, 0);
+    ended.wait();
+  });
+}
+
+// Goal:   bounds that are too long to be added to a point in time are none.
+TEST_P(drain_test, has_no_bound_if_the_longest_is_asked_for) {
+  run([] {
+    listening_log log;
+    test::semaphore running;
+    test::semaphore finish;
+    running_server server{{.handler =
+                               [&](request& req, response& res) {
+                                 const context ctx = req.context();
+                                 running.post();
+                                 finish.wait();
+                                 EXPECT_FALSE(ctx.err());
+                                 res.text("hello");
+                               },
+                           .drain = clock::duration::max(),
+                           .shutdown_timeout = clock::duration::max(),
+                           .log = log.sink()}};
+    auto client = server.client();
+    client.send(get_request);
+    running.wait();
+    server.begin_stop();
+    log.draining.wait();
+    test::until_parked(1, detail::wait_reason::drain);
+    finish.post();
+    EXPECT_EQ(client.reply().body, "hello");
+    client.close();
+    EXPECT_TRUE(server.wait());
   });
 }
 

@@ -105,7 +105,9 @@ class EXEUNT_API server {
   /// fails. Then stops, in this order, all within config::shutdown_timeout:
   ///
   /// - `drain_delay`: goes on as before, while draining() is already true for readiness pages.
-  /// - The door: takes in all that the system has accepted, and closes the listener.
+  /// - The door: takes in all that the system has accepted, and those whose handshake is under way
+  ///   and completes within `drain`, at most 300 ms; then closes the listener. Who cannot be
+  ///   accepted for want of descriptors is as connections end.
   /// - `drain`: idle connections stay readable this long. What still comes is answered, with
   ///   "Connection: close" decided when the head is written. A head that began has the same time to
   ///   complete, else 408. Ends early when no connection is left.
@@ -114,9 +116,10 @@ class EXEUNT_API server {
   /// - Requests whose head is complete may use all of `shutdown_timeout`. Then their contexts end
   ///   with the cause errc::shutting_down and their connections are cut.
   ///
-  /// Returns: success after a stop that cut no request; errc::deadline_exceeded with the names of
-  ///          those it cut; errc::closed after close() or a second serve(); what listen() or
-  ///          accepting failed with.
+  /// Returns: success after a stop that lost nobody; errc::deadline_exceeded with the names of the
+  ///          requests it cut; what the system was short of, with the number of clients lost at the
+  ///          door; errc::closed after close() or a second serve(); what listen() or accepting
+  ///          failed with.
   /// Blocks:  until the stop is complete. Handlers that outlive the cut are not waited for.
   [[nodiscard]] result<> serve(const context& ctx);
 
