@@ -8,6 +8,10 @@
 //   I3  A start that is not the watch's is taken back only under lock_ with the stage parked, so a
 //       watch is never mistaken for one.
 //   I4  scheduled_ is no later than expires_ of a parked stage.
+//   I5  From watch() on there is a pending start of the watch's, or watch_fired() runs, or
+//       watch_over_ is set; never two of these.
+// A readiness is often old news when the watch begins: of bytes that were read since, or of a
+// deadline that was moved. So the watch goes on until the peer is seen to have left.
 // A deadline mostly moves later, from one idle time to the next. So the timer is left alone and
 // looks, when it fires, where the deadline is by now; it is moved only for an earlier one.
 // Locks: lock_ comes after the timers' and before a descriptor's. The timer is started without it.
@@ -231,7 +235,7 @@ void http_connection::watch(ref_ptr<cancel_node> node) {
   watching_ = true;
   {
     const ordered_guard guard{lock_};
-    watch_ran_ = false;
+    unwatched_ = watch_over_ = watch_saw_ = false;
   }
   conn_.when_readable([self = ref_ptr<http_connection>::share(this), node = std::move(node)] {
     self->watch_fired(node);
@@ -239,13 +243,19 @@ void http_connection::watch(ref_ptr<cancel_node> node) {
 }
 
 void http_connection::watch_fired(const ref_ptr<cancel_node>& node) noexcept {
-  if (peer_has_left(conn_.native_handle())) {
-    node->cancel(errc::canceled, error{errc::closed, "the client went away"});
-  }
+  const peer_state peer = look_at_peer(conn_.native_handle());
+  if (peer.left) node->cancel(errc::canceled, error{errc::closed, "the client went away"});
   wakeup due;
   {
     const ordered_guard guard{lock_};
-    watch_ran_ = true;
+    watch_saw_ = watch_saw_ || peer.sent;
+    if (!peer.left && !unwatched_) {
+      // Under the lock, so that unwatch() finds this start if it does not find the end (I5).
+      conn_.when_readable(
+          [self = ref_ptr<http_connection>::share(this), node] { self->watch_fired(node); });
+      return;
+    }
+    watch_over_ = true;
     waiter* const waiting = std::exchange(unwatching_, nullptr);
     if (waiting != nullptr && !waiting->claim(due)) due = {};
   }
@@ -254,10 +264,11 @@ void http_connection::watch_fired(const ref_ptr<cancel_node>& node) noexcept {
 
 bool http_connection::unwatch() noexcept {
   if (!std::exchange(watching_, false)) return false;
-  if (conn_.cancel_when_readable()) return false;
   waiter self;
   ordered_guard guard{lock_};
-  if (!watch_ran_) {
+  unwatched_ = true;
+  if (conn_.cancel_when_readable()) return watch_saw_;
+  if (!watch_over_) {
     unwatching_ = &self;
     detail::park(guard.release(), wait_reason::io_read, this);  // Woken by: watch_fired().
     race_acquire(&lock_);

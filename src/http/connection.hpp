@@ -86,7 +86,9 @@ class http_connection final : public ref_counted,
   stage stage_ = stage::active;
   bool last_call_ = false;  // The next run closes unless there is something to read.
   bool watching_ = false;   // Its fiber's.
-  bool watch_ran_ = false;
+  bool unwatched_ = false;
+  bool watch_over_ = false;
+  bool watch_saw_ = false;  // Something came.
   waiter* unwatching_ = nullptr;
   clock::time_point expires_ = no_deadline;    // Of a parked stage.
   clock::time_point scheduled_ = no_deadline;  // When the timer fires at the latest.

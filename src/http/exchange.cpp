@@ -372,6 +372,20 @@ result<std::size_t> http_exchange::fail_body(error why) {
   return fail(std::move(why));
 }
 
+// Nobody reads any more, so the client can be watched.
+void http_exchange::end_body() noexcept {
+  body_ended_ = true;
+  if (node_) connection_->watch(node_);
+}
+
+// Who has read a body of known length to its last byte need not ask for its end, too.
+void http_exchange::end_body_if_read() noexcept {
+  if (parser_.head().body != http1::body_framing::length || parser_.body_remaining() > 0) return;
+  const http1::step end = parser_.parse({});
+  EXEUNT_ASSERT(end.what == event::end);
+  end_body();
+}
+
 result<std::size_t> http_exchange::read(net::buffer into) {
   if (body_error_) return fail(*body_error_);
   if (body_ended_ || into.empty()) return std::size_t{0};
@@ -383,10 +397,10 @@ result<std::size_t> http_exchange::read(net::buffer into) {
     switch (step.what) {
       case event::body:
         std::memcpy(into.data(), step.body.data(), step.body.size());
+        end_body_if_read();
         return step.body.size();
       case event::end:
-        body_ended_ = true;
-        if (node_) connection_->watch(node_);
+        end_body();
         return std::size_t{0};
       case event::error:
         body_error_status_ = step.error.status;
@@ -430,6 +444,7 @@ result<std::size_t> http_exchange::read(net::buffer into) {
     if (direct) {
       const http1::step taken = parser_.parse({static_cast<const char*>(room.data()), *count});
       EXEUNT_ASSERT(taken.what == event::body && taken.consumed == *count);
+      end_body_if_read();
       return *count;
     }
     end_ += *count;

@@ -82,6 +82,8 @@ class http_exchange {
   [[nodiscard]] came try_fill();
   [[nodiscard]] std::optional<next> read_more_of_head();
   result<std::size_t> fail_body(error why);
+  void end_body() noexcept;
+  void end_body_if_read() noexcept;
   [[nodiscard]] bool settle_body();
   [[nodiscard]] bool discard_body();
 

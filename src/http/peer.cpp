@@ -9,9 +9,12 @@
 
 namespace exeunt::detail {
 
-bool peer_has_left(int fd) noexcept {
-  pollfd asked{.fd = fd, .events = POLLRDHUP, .revents = 0};
-  return ::poll(&asked, 1, 0) > 0 && (asked.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+peer_state look_at_peer(int fd) noexcept {
+  if (fd < 0) return {.left = true};  // Closed by ourselves; poll(2) would pass it over.
+  pollfd asked{.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
+  if (::poll(&asked, 1, 0) <= 0) return {};
+  return {.left = (asked.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0,
+          .sent = (asked.revents & POLLIN) != 0};
 }
 
 }  // namespace exeunt::detail

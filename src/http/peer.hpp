@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether the other end of a socket is still there.
+// Asks the system about a socket's peer, without reading.
 
 #pragma once
 
 namespace exeunt::detail {
 
-/// True if the peer of `fd` has ended its writing or has gone, also behind unread bytes.
-[[nodiscard]] bool peer_has_left(int fd) noexcept;
+struct peer_state {
+  bool left = false;  ///< it writes no more, or the connection is broken or closed
+  bool sent = false;  ///< there is something to read
+};
+
+[[nodiscard]] peer_state look_at_peer(int fd) noexcept;
 
 }  // namespace exeunt::detail

@@ -12,6 +12,7 @@
 
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
+#include "support/until_parked.hpp"
 
 namespace exeunt::http {
 namespace {
@@ -180,6 +181,74 @@ TEST_P(idle_test, tells_a_handler_that_began_to_listen_before_it_read_the_body) 
     running.wait();
     client.close();
     told.wait();
+  });
+}
+
+// Whether the client is seen to go, however its request came in: such a readiness is left over when
+// the watch begins, and says nothing.
+TEST_P(idle_test, tells_of_the_client_however_its_request_came) {
+  run([] {
+    test::semaphore asked;
+    test::semaphore running;
+    test::semaphore told;
+    running_server server{{.handler = [&](request& req, response&) {
+      const context ctx = req.context();
+      if (req.path() == "/all") {
+        asked.post();
+        EXPECT_EQ(req.read_all(), "abc");
+      }
+      if (req.path() == "/exact") {
+        asked.post();
+        char bytes[3];
+        for (std::size_t size = 0; size < sizeof bytes;) {
+          const auto count = req.read({bytes + size, sizeof bytes - size});
+          EXPECT_TRUE(count && *count > 0);
+          if (!count || *count == 0) return;
+          size += *count;
+        }
+      }
+      running.post();
+      const auto patient = with_timeout(ctx, 10s);
+      patient.ctx.wait();
+      EXPECT_TRUE(ctx.err()) << req.path() << ": nobody told";
+      told.post();
+    }}};
+    {
+      auto client = server.client();
+      client.send("GET /halves HTTP/1.1\r\nHo");
+      test::until_parked(1, detail::wait_reason::io_read);
+      client.send("st: a\r\n\r\n");
+      running.wait();
+      client.close();
+      told.wait();
+    }
+    for (const std::string path : {"/all", "/exact"}) {
+      auto client = server.client();
+      client.send("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+      asked.wait();
+      test::until_parked(1, detail::wait_reason::io_read);
+      client.send("abc");
+      running.wait();
+      client.close();
+      told.wait();
+      auto together = server.client();
+      together.send("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+      asked.wait();
+      running.wait();
+      together.close();
+      told.wait();
+    }
+    {
+      // A request that is already there for the time after this one hides nothing.
+      auto client = server.client();
+      client.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+      running.wait();
+      client.send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+      client.close();
+      told.wait();
+      running.wait();
+      told.wait();
+    }
   });
 }
 
