@@ -319,7 +319,7 @@ http_exchange::next http_exchange::finish() {
       return finish();
     }
     body_bytes_ = whole.size();
-    if (status_ == 204 || status_ == 304) {
+    if (status_ == 204 || status_ == 205 || status_ == 304) {
       static_cast<void>(send_head(mode::no_body, 0, {}));
     } else if (is_head_request()) {
       static_cast<void>(send_head(mode::whole, declared_.value_or(whole.size()), {}));
@@ -609,6 +609,12 @@ result<> http_exchange::send_pieces(std::string_view more) {
                                               : mode::chunked;
     mode_ = how;
   }
+  if (declared_ && !has_no_body() && body_bytes_ + size > *declared_) {
+    // The client would take the rest for the next response.
+    if (!begun_) mode_ = mode::undecided;
+    close_after_ = true;
+    return fail(errc::limit_exceeded, "more than the announced length of the response");
+  }
   if (mode_ == mode::no_body) {
     body_bytes_ += size;
     body_.clear();
@@ -657,7 +663,7 @@ result<> http_exchange::send_head(mode how, std::uint64_t length,
     has_type = has_type || http1::equal_ignoring_case(field.name, "content-type");
     wire_fields_.push_back(field);
   }
-  const bool typed = status_ != 204 && status_ != 304;
+  const bool typed = status_ != 204 && status_ != 205 && status_ != 304;
   if (!has_type && typed && !default_type_.empty()) {
     wire_fields_.push_back({"Content-Type", default_type_});
   }
@@ -677,8 +683,11 @@ result<> http_exchange::send_head(mode how, std::uint64_t length,
     case mode::chunked:
       wire.body = http1::body_framing::chunked;
       break;
-    case mode::until_close:
     case mode::no_body:
+      // Of 204 and 304 everybody knows that nothing follows the head; of 205 it has to be said.
+      if (status_ == 205) wire.body = http1::body_framing::length;
+      break;
+    case mode::until_close:
     case mode::undecided:
       break;
   }

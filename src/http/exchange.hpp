@@ -105,7 +105,7 @@ class http_exchange {
   [[nodiscard]] std::string_view date(clock::time_point now);
   [[nodiscard]] bool is_head_request() const noexcept { return head().method == "HEAD"; }
   [[nodiscard]] bool has_no_body() const noexcept {
-    return is_head_request() || status_ == 204 || status_ == 304;
+    return is_head_request() || status_ == 204 || status_ == 205 || status_ == 304;
   }
 
   http_core& core_;

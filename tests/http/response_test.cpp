@@ -55,6 +55,61 @@ TEST_P(response_test, has_length_and_type) {
   });
 }
 
+// Goal:   no byte beyond the announced length is sent, as the client would take it for the next
+//         response.
+TEST_P(response_test, never_sends_more_than_it_announced) {
+  run([] {
+    running_server server{{.handler = [](request& req, response& res) {
+      res.content_length(5);
+      if (req.path() == "/begun") {
+        EXPECT_TRUE(res.write("012"));
+        EXPECT_TRUE(res.flush());
+        res.text("34HTTP/1.1 200 OK\r\n");
+        EXPECT_TRUE(res.flush());
+        return;
+      }
+      res.text("01234HTTP/1.1 200 OK\r\n");
+      const auto flushed = res.flush();
+      EXPECT_FALSE(flushed);
+      EXPECT_TRUE(flushed.error().is(errc::limit_exceeded));
+      EXPECT_FALSE(res.begun());
+    }}};
+    auto client = server.client();
+    const http_reply reply = client.get("/");
+    EXPECT_EQ(reply.status, 500);
+    EXPECT_TRUE(reply.says_close());
+    EXPECT_TRUE(client.ended());
+    auto begun = server.client();
+    begun.send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n");
+    const auto got = begun.rest();
+    ASSERT_TRUE(got);
+    EXPECT_TRUE(got->ends_with("\r\n\r\n012")) << *got;
+  });
+}
+
+// 205 has no body, and says so.
+TEST_P(response_test, with_205_has_no_body) {
+  run([] {
+    running_server server{{.handler = [](request& req, response& res) {
+      res.status(205).text("body");
+      if (req.path() == "/streamed") {
+        EXPECT_TRUE(res.flush());
+        EXPECT_TRUE(res.write("more"));
+      }
+    }}};
+    auto client = server.client();
+    for (const char* const path : {"/", "/streamed"}) {
+      const http_reply reply = client.get(path);
+      EXPECT_EQ(reply.status, 205);
+      EXPECT_EQ(reply.field("Content-Length"), "0");
+      EXPECT_EQ(reply.field("Transfer-Encoding"), std::nullopt);
+      EXPECT_EQ(reply.field("Content-Type"), std::nullopt);
+      EXPECT_EQ(reply.body, "");
+    }
+    client.close();
+  });
+}
+
 TEST_P(response_test, replaces_or_adds_fields) {
   run([] {
     running_server server{{.handler = [](request&, response& res) {

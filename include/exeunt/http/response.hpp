@@ -27,7 +27,7 @@ namespace exeunt::http {
 /// unchanged if content_length() was given.
 ///
 /// A response to HEAD has the head that GET would have, as far as it is known, and no body; one
-/// with status 204 or 304 has none either. What is written then is counted and dropped.
+/// with status 204, 205 or 304 has none either. What is written then is counted and dropped.
 ///
 /// Threads: the handler's fiber.
 class EXEUNT_API response {
@@ -79,6 +79,9 @@ class EXEUNT_API response {
   /// Blocks:  while the client is slow, up to config::write_timeout.
   result<> write(net::const_buffer some);
   /// Sends what was gathered, and the head.
+  /// Returns: errc::limit_exceeded if more was gathered than content_length() leaves: nothing of it
+  ///          is sent, and this is the connection's last response. Else as net::conn::write().
+  /// Blocks:  as write().
   result<> flush();
 
   /// Sends an interim response, such as 103 (Early Hints), with the fields set so far.
