@@ -250,6 +250,10 @@ http_exchange::next http_exchange::handle() {
   if (head.expects_other) {
     set_error(417, {});
     close_after_ = true;
+  } else if (head.method == "CONNECT") {
+    // Who is told yes sends bytes that are no requests, and there is nobody to read them.
+    set_error(501, {});
+    close_after_ = true;
   } else if (head.form == http1::target_form::asterisk) {
     // Asks about the server as a whole: 200 without a body.
   } else {

@@ -386,6 +386,22 @@ TEST_P(server_test, serves_once) {
   });
 }
 
+// A server that is no proxy opens no tunnels: what follows the head is not for it to read.
+TEST_P(server_test, refuses_to_be_a_tunnel) {
+  run([] {
+    std::atomic<int> handled{0};
+    running_server server{{.handler = [&](request&, response&) { ++handled; }}};
+    auto client = server.client();
+    client.send(
+        "CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\nGET /inside HTTP/1.1\r\nHost: b\r\n\r\n");
+    const http_reply reply = client.reply();
+    EXPECT_EQ(reply.status, 501);
+    EXPECT_TRUE(reply.says_close());
+    EXPECT_TRUE(client.ended());
+    EXPECT_EQ(handled, 0);
+  });
+}
+
 TEST(server_on_a_unix_socket, answers) {
   test::run_on(2, [] {
     // An abstract name needs no file.
