@@ -37,7 +37,7 @@ namespace exeunt::detail {
 namespace {
 
 constexpr clock::duration expiry_retry = std::chrono::seconds{1};
-// Read and dropped while lingering, before the client is held to be no client.
+// Read and dropped while lingering, before others get their turn.
 constexpr std::size_t linger_bytes = std::size_t{1} << 20U;
 
 clock::time_point after(clock::time_point now, clock::duration d) noexcept {
@@ -190,7 +190,9 @@ void http_connection::discard(bool last_call) noexcept {
     }
     total += **count;
   }
-  end();
+  // There may be more, so this starts again at once; only the clock ends who never ends.
+  if (last_call || clock::now() >= expires_) return end();
+  park(stage::lingering, expires_);
 }
 
 void http_connection::end() noexcept {

@@ -23,6 +23,7 @@
 
 #include "http/connection.hpp"
 #include "http/core.hpp"
+#include "http/peer.hpp"
 
 namespace exeunt::detail {
 
@@ -260,8 +261,6 @@ http_exchange::next http_exchange::handle() {
     call_handler();
   }
   const next then = finish();
-
-  connection_->handling_ended();
   if (read_deadline_ && then == next::idle) {
     conn.set_read_deadline(no_deadline);
     read_deadline_ = false;
@@ -344,15 +343,17 @@ http_exchange::next http_exchange::finish() {
     connection_->conn().abort();
   }
   record(body_bytes_);
+  connection_->handling_ended();  // It is answered, whatever its body still does.
 
   if (write_error_) return next::close;
   if (close_after_ && begun_ && (mode_ == mode::chunked || mode_ == mode::length)) {
     return next::linger;  // The body stays incomplete, as the client will see.
   }
   if (!keep_alive_ || close_after_) {
-    // A client that asked for the end sends no more, so nothing can come that would be answered
-    // with a reset.
-    const bool agreed = !head().keep_alive && body_ended_ && begin_ == end_;
+    // To a client that asked for the end and has everything, nothing can be lost by whatever may
+    // still come.
+    const bool agreed = !head().keep_alive && body_ended_ && begin_ == end_ &&
+                        has_all(connection_->conn().native_handle());
     return agreed ? next::close : next::linger;
   }
   return discard_body() ? next::idle : next::linger;
@@ -485,12 +486,13 @@ bool http_exchange::settle_body() {
   return body_ended_;
 }
 
-// After the response: waits for the rest of a body that nobody read.
+// After the response: waits for the rest of a body that nobody read, as long as a last response
+// would linger.
 //
 // Returns: whether it has come.
 bool http_exchange::discard_body() {
   std::size_t dropped = 0;
-  if (body_ended_) return true;
+  if (body_ended_ || core_.options.linger <= clock::duration::zero()) return body_ended_;
   net::conn& conn = connection_->conn();
   conn.set_read_deadline(limit_from(clock::now(), core_.options.linger));
   read_deadline_ = true;

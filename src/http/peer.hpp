@@ -12,4 +12,8 @@ struct peer_state {
 
 [[nodiscard]] peer_state look_at_peer(int fd) noexcept;
 
+/// Whether the peer has all that was written, as far as that matters: over a unix socket nothing
+/// is lost with a close.
+[[nodiscard]] bool has_all(int fd) noexcept;
+
 }  // namespace exeunt::detail

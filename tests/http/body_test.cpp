@@ -8,6 +8,7 @@
 
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
+#include "support/until_parked.hpp"
 
 namespace exeunt::http {
 namespace {
@@ -236,6 +237,53 @@ TEST_P(body_test, promised_is_not_read_once_the_response_has_begun) {
     const http_reply reply = client.reply();
     EXPECT_EQ(reply.status, 200);
     EXPECT_EQ(reply.body, "early");
+  });
+}
+
+// Goal:   a client that sends all of a body that was refused before it reads gets the refusal.
+// Method: several times more than any buffer on the way holds; the sending itself fails if the
+//         server closes before it has read all.
+TEST_P(body_test, that_is_refused_may_be_sent_to_its_end) {
+  run([] {
+    running_server server{{.handler = ignore, .linger = 10s, .body_limit = 1000}};
+    auto client = server.client();
+    const std::string piece(65'536, 'x');
+    constexpr int pieces = 512;
+    client.send(head_of_post("Content-Length: " + std::to_string(pieces * piece.size())));
+    int sent = 0;
+    while (sent < pieces && client.send(piece)) ++sent;
+    EXPECT_EQ(sent, pieces);
+    EXPECT_EQ(client.reply().status, 413);
+    client.close();
+  });
+}
+
+// Without a time to linger nobody waits for the rest of a body that was not read.
+TEST_P(body_test, nobody_reads_is_not_waited_for_without_linger) {
+  run([] {
+    running_server server{{.handler = ignore, .linger = 0s}};
+    auto client = server.client();
+    client.send(head_of_post("Content-Length: 9") + "12");
+    EXPECT_EQ(client.reply().body, "ignored");
+    char byte = 0;
+    const auto end = client.conn().read({&byte, 1});
+    EXPECT_TRUE(!end || *end == 0);
+    EXPECT_FALSE(!end && end.error().is(errc::deadline_exceeded));
+  });
+}
+
+// A request that was answered is over, whatever its body still does.
+TEST_P(body_test, that_nobody_reads_does_not_keep_its_request_in_flight) {
+  run([] {
+    running_server server{{.handler = ignore, .linger = 10s}};
+    auto client = server.client();
+    client.send(head_of_post("Content-Length: 9") + "12");
+    EXPECT_EQ(client.reply().body, "ignored");
+    test::until_parked(1, detail::wait_reason::io_read);
+    EXPECT_TRUE(server->in_flight().empty());
+    client.send("3456789");
+    EXPECT_EQ(client.get("/").body, "ignored");
+    client.close();
   });
 }
 

@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
 #include <string>
 
 #include <exeunt/base/error.hpp>
 #include <exeunt/http/server.hpp>
+#include <exeunt/sched/runtime.hpp>
 
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
@@ -106,6 +108,36 @@ TEST_P(response_test, with_205_has_no_body) {
       EXPECT_EQ(reply.field("Content-Type"), std::nullopt);
       EXPECT_EQ(reply.body, "");
     }
+    client.close();
+  });
+}
+
+// Goal:   the last response arrives whole though the client, which asked for the end, sends an
+//         empty line after its request.
+// Method: a client with little room, so that most of the response is not with it yet when the
+//         server is done; the line then meets a socket that is closed, unless it lingers.
+TEST_P(response_test, lingers_for_who_asked_for_the_end_and_has_not_got_all) {
+  run([] {
+    running_server server{
+        {.handler = [](request&, response& res) { res.body(std::string(65'536, 'x')); },
+         .linger = 10s}};
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int little = 4096;
+    ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little), 0);
+    sockaddr_storage native{};
+    const auto size = static_cast<socklen_t>(server->address().to_native(&native));
+    ASSERT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&native), size), 0);
+    http_client client{net::conn::adopt(fd).value()};
+    while (server->connections() == 0) yield();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    const auto& workers = runtime::current();
+    char first = 0;
+    ASSERT_EQ(client.conn().read({&first, 1}), 1U);
+    while (workers.stats().fibers_alive > 2) yield();
+    client.send("\r\n");
+    const auto rest = client.rest();
+    ASSERT_TRUE(rest) << "the end of the response was destroyed";
+    EXPECT_TRUE(rest->ends_with(std::string(65'536, 'x')));
     client.close();
   });
 }
