@@ -48,6 +48,12 @@ class http_connection final : public ref_counted,
   void handling_began(std::string_view method, std::string_view target,
                       clock::time_point now) noexcept;
   void handling_ended() noexcept;
+  void begins_to_wait_for_head() noexcept;
+  /// Counts it as half a head if the stop has ended the wait, and nobody has counted it before.
+  void ended_to_wait_for_head(bool by_stop) noexcept;
+  /// Counts bytes that were passed over since the last head, whatever fibers saw them.
+  std::size_t passed_over(std::size_t bytes) noexcept { return passed_over_ += bytes; }
+  void passed_head() noexcept { passed_over_ = 0; }
   /// Cancels `node` when the client goes away, until unwatch(). Nobody may read meanwhile.
   void watch(ref_ptr<cancel_node> node);
   /// Returns: true if something came meanwhile, so that the next read must not wait for news.
@@ -80,7 +86,8 @@ class http_connection final : public ref_counted,
   const ref_ptr<http_core> core_;
   net::conn conn_;
   const clock::time_point accepted_at_;
-  bool was_used_ = false;  // Its fiber's: something was received.
+  bool was_used_ = false;  // Its fiber's, as the next: something of a request was received.
+  std::size_t passed_over_ = 0;
 
   mutable spin_lock lock_;
   stage stage_ = stage::active;

@@ -89,6 +89,7 @@ http_exchange::next http_exchange::run(http_connection& connection, bool is_new)
     case came::bytes:
       break;
   }
+  next quiet = next::nothing_came;
   while (true) {
     const http1::step step = parser_.parse(unread());
     consume(step.consumed);
@@ -98,15 +99,20 @@ http_exchange::next http_exchange::run(http_connection& connection, bool is_new)
         const next then = handle();
         if (then != next::idle) return then;
         head_began_ = no_deadline;
+        quiet = next::idle;
         break;
       }
       case event::need_more:
+        // What is consumed without a head are the empty lines before it.
+        if (connection.passed_over(step.consumed) > core_.options.header_limit) {
+          return refuse(400, "too many empty lines");
+        }
         if (begin_ == end_) {
           // Only a watch can have seen bytes come that nobody was told of.
-          if (!std::exchange(probe_, false)) return next::idle;
+          if (!std::exchange(probe_, false)) return quiet;
           switch (try_fill()) {
             case came::nothing:
-              return next::idle;
+              return quiet;
             case came::end:
               return next::close;
             case came::bytes:

@@ -35,7 +35,7 @@ class http_exchange {
 
   /// How the connection goes on without a fiber.
   enum class next : std::uint8_t {
-    nothing_came,  ///< as before: nothing was there to read
+    nothing_came,  ///< as before: nothing was there to read, or only empty lines
     idle,          ///< between requests
     linger,        ///< the last response is out
     close,

@@ -97,6 +97,50 @@ TEST_P(idle_test, answers_408_to_a_head_that_drips) {
   });
 }
 
+// Empty lines are no request: they extend neither the time for the first head nor the idle time.
+TEST_P(idle_test, is_not_kept_open_by_empty_lines) {
+  run([] {
+    running_server server{{.handler = hello, .read_header_timeout = 100ms, .idle_timeout = 150ms}};
+    for (const bool used : {false, true}) {
+      auto client = server.client();
+      if (used) {
+        EXPECT_EQ(client.get("/").status, 200);
+      }
+      std::atomic<bool> over{false};
+      test::semaphore dripped;
+      go([&] {
+        while (!over && client.send("\r\n")) sleep(5ms);
+        dripped.post();
+      });
+      char byte = 0;
+      const auto end = client.conn().read({&byte, 1});
+      EXPECT_TRUE(!end || *end == 0);
+      EXPECT_FALSE(!end && end.error().is(errc::deadline_exceeded)) << "it would go on for ever";
+      over = true;
+      dripped.wait();
+      client.close();
+    }
+  });
+}
+
+// Nor may there be any number of them, however they are cut.
+TEST_P(idle_test, refuses_too_many_empty_lines) {
+  run([] {
+    running_server server{{.handler = hello, .header_limit = 128}};
+    auto client = server.client();
+    const auto& workers = runtime::current();
+    while (server->connections() == 0) yield();
+    for (int i = 0; i < 64; ++i) {
+      const auto before = workers.stats().fibers_started;
+      client.send("\r\n");
+      while (workers.stats().fibers_started == before || workers.stats().fibers_alive > 2) yield();
+    }
+    client.send("\r\n");
+    EXPECT_EQ(client.reply().status, 400);
+    client.close();
+  });
+}
+
 // HT-09, HT-12: the time for a head begins with its first byte, and idling cancels nothing.
 TEST_P(idle_test, does_not_count_idle_time_against_the_head) {
   run([] {
