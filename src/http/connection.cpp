@@ -160,7 +160,7 @@ void http_connection::run_exchange(stage before, bool last_call) noexcept {
   switch (next) {
     case http_exchange::next::nothing_came:
       if (last_call || core_->drained()) {
-        if (core_->closing()) core_->count_idle();
+        if (core_->closing()) count_idle();
         return end();
       }
       return park(before, expires_);
@@ -201,6 +201,34 @@ void http_connection::end() noexcept {
   core_->remove(*this);
 }
 
+void http_connection::count_idle() noexcept {
+  const ordered_guard guard{lock_};
+  if (!std::exchange(counted_, true)) core_->count_idle();
+}
+
+void http_connection::cut() noexcept {
+  {
+    const ordered_guard guard{lock_};
+    const bool idle = stage_ == stage::fresh || stage_ == stage::idle;
+    if ((idle || half_head_) && !std::exchange(counted_, true)) {
+      if (idle) core_->count_idle();
+      if (half_head_) core_->count_half_head();
+    }
+  }
+  conn_.close();
+}
+
+void http_connection::begins_to_wait_for_head() noexcept {
+  const ordered_guard guard{lock_};
+  half_head_ = true;
+}
+
+void http_connection::ended_to_wait_for_head(bool by_stop) noexcept {
+  const ordered_guard guard{lock_};
+  half_head_ = false;
+  if (by_stop && !std::exchange(counted_, true)) core_->count_half_head();
+}
+
 void http_connection::handling_began(std::string_view method, std::string_view target,
                                      clock::time_point now) noexcept {
   const ordered_guard guard{lock_};
@@ -218,11 +246,15 @@ void http_connection::handling_ended() noexcept {
 std::optional<std::string> http_connection::in_flight(clock::time_point now) const {
   std::string text;
   clock::duration since{};
-  {
+  for (std::size_t size = 0;; text.reserve(size)) {
+    // Memory is got without the lock; once more if there was too little.
     const ordered_guard guard{lock_};
     if (stage_ != stage::handling) return std::nullopt;
+    size = method_.size() + 1 + target_.size();
+    if (size > text.capacity()) continue;
     text.append(method_).append(" ").append(target_);
     since = now - handling_since_;
+    break;
   }
   const auto tenths = std::max<clock::rep>(
                           std::chrono::duration_cast<std::chrono::milliseconds>(since).count(), 0) /

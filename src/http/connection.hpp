@@ -36,7 +36,7 @@ class http_connection final : public ref_counted,
   /// `lingers_too`. Threads: any.
   void expire(bool lingers_too) noexcept;
   /// Ends all its reads and writes. Threads: any.
-  void cut() noexcept { conn_.close(); }
+  void cut() noexcept;
 
   /// "GET /never from 127.0.0.1:4242, 3.2 s" while a handler runs. Threads: any.
   [[nodiscard]] std::optional<std::string> in_flight(clock::time_point now) const;
@@ -75,6 +75,7 @@ class http_connection final : public ref_counted,
   void linger() noexcept;
   void discard(bool last_call) noexcept;
   void end() noexcept;
+  void count_idle() noexcept;
   void start() noexcept;
   void expire_if_due() noexcept;
   bool take_back_start() noexcept;
@@ -92,6 +93,8 @@ class http_connection final : public ref_counted,
   mutable spin_lock lock_;
   stage stage_ = stage::active;
   bool last_call_ = false;  // The next run closes unless there is something to read.
+  bool half_head_ = false;  // Waits for the rest of one.
+  bool counted_ = false;    // As ended by the stop.
   bool watching_ = false;   // Its fiber's.
   bool unwatched_ = false;
   bool watch_over_ = false;

@@ -96,6 +96,7 @@ http_exchange::next http_exchange::run(http_connection& connection, bool is_new)
     switch (step.what) {
       case event::head: {
         if (needs_to_move(step.consumed)) break;
+        connection.passed_head();
         const next then = handle();
         if (then != next::idle) return then;
         head_began_ = no_deadline;
@@ -181,12 +182,15 @@ std::optional<http_exchange::next> http_exchange::read_more_of_head() {
                                     limit_from(head_began_, options.read_timeout)));
     read_deadline_ = true;
   }
+  connection_->begins_to_wait_for_head();
   const auto count = conn.read(core_.heads(), net::buffer{buffer_.get() + end_, capacity_ - end_});
+  connection_->ended_to_wait_for_head(
+      !count && core_.drained() &&
+      (count.error().is(errc::deadline_exceeded) || count.error().is(errc::canceled)));
   if (!count) {
     const error& why = count.error();
     if (why.is(errc::closed)) return next::close;
     if (why.is(errc::deadline_exceeded) || why.is(errc::canceled)) {
-      if (core_.drained()) core_.count_half_head();
       return refuse(408, "the head did not come in time");
     }
     return next::close;

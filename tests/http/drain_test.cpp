@@ -465,6 +465,25 @@ TEST_P(drain_test, cuts_and_names_what_is_left_at_the_bound) {
   });
 }
 
+// With a drain as long as the bound, everybody is cut there; each is told of once.
+TEST_P(drain_test, tells_of_idle_connections_and_half_heads_it_cut_at_the_bound) {
+  run([] {
+    listening_log log;
+    running_server server{
+        {.handler = hello, .drain = 10s, .shutdown_timeout = 50ms, .log = log.sink()}};
+    auto silent = server.client();
+    auto idle = server.client();
+    EXPECT_EQ(idle.get("/").status, 200);
+    auto half = server.client();
+    half.send(get_request.substr(0, 20));
+    test::until_parked(1, detail::wait_reason::io_read);
+    while (server->connections() < 3) yield();
+    EXPECT_TRUE(server.stop());
+    EXPECT_EQ(log.lines.back(),
+              "http: stopped; closed 2 idle connections and 1 connection with half a head");
+  });
+}
+
 // A handler that nothing can move loses its client, and keeps nobody from stopping.
 TEST_P(drain_test, does_not_wait_for_a_handler_that_ignores_its_context) {
   run([] {
