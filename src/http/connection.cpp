@@ -25,6 +25,7 @@
 #include <charconv>
 #include <utility>
 
+#include <exeunt/sched/boundary.hpp>
 #include <exeunt/sched/go.hpp>
 
 #include "http/core.hpp"
@@ -153,8 +154,19 @@ void http_connection::run() noexcept {
 }
 
 void http_connection::run_exchange(stage before, bool last_call) noexcept {
-  std::unique_ptr<http_exchange> exchange = core_->take_exchange();
-  const auto next = exchange->run(*this, !was_used_);
+  std::unique_ptr<http_exchange> exchange;
+  auto next = http_exchange::next::close;
+  // What handlers and logs throw is caught closer to them; this is memory that could not be had.
+  const auto thrown = call_caught([&] {
+    exchange = core_->take_exchange();
+    next = exchange->run(*this, !was_used_);
+  });
+  if (thrown) {
+    report_panic(*thrown);
+    static_cast<void>(unwatch());
+    handling_ended();  // Before the exchange goes, which has the texts that in_flight() reads.
+    return end();
+  }
   if (next != http_exchange::next::nothing_came) was_used_ = true;
   core_->give_exchange(std::move(exchange));
   switch (next) {

@@ -21,6 +21,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/log.hpp>
 #include <exeunt/os/signal.hpp>
+#include <exeunt/sched/boundary.hpp>
 #include <exeunt/sched/go.hpp>
 
 #include "http/exchange.hpp"
@@ -83,14 +84,20 @@ http_core::http_core(http::config&& given)
 
 http_core::~http_core() = default;
 
-void http_core::log(std::string_view text) const {
-  std::string line = options.name;
-  line.append(": ").append(text);
-  if (options.log) {
-    options.log(line);
-  } else {
+void http_core::log(std::string_view text) const noexcept {
+  const auto thrown = call_caught([&] {
+    std::string line = options.name;
+    line.append(": ").append(text);
+    if (options.log) {
+      if (const auto by_sink = call_caught([&] { options.log(line); })) {
+        report_panic(*by_sink);
+      } else {
+        return;
+      }
+    }
     log_line(line);
-  }
+  });
+  if (thrown) report_panic(*thrown);
 }
 
 // ---- Accepting.
@@ -116,9 +123,16 @@ net::address http_core::address() {
   return listener_ ? listener_.local_address() : net::address{};
 }
 
-void http_core::admit(net::conn&& conn) {
-  const auto connection = ref_ptr<http_connection>::adopt(
-      new http_connection{ref_ptr<http_core>::share(this), std::move(conn)});
+void http_core::admit(net::conn&& conn) noexcept {
+  ref_ptr<http_connection> connection;
+  const auto thrown = call_caught([&] {
+    connection = ref_ptr<http_connection>::adopt(
+        new http_connection{ref_ptr<http_core>::share(this), std::move(conn)});
+  });
+  if (thrown) {
+    log("a client is lost: " + thrown->message());
+    return;
+  }
   {
     const ordered_guard guard{lock_};
     connections_.push_back(*connection);
@@ -145,21 +159,27 @@ result<> http_core::serve(const context& ctx) {
   const auto self = ref_ptr<http_core>::share(this);
   if (auto bound = listen(); !bound) return bound;
   const auto until_stopped = cancel_node::make(node_of(ctx));
+  context values = make_context(without_cancel(ctx), requests_, "http::server");
   {
     const ordered_guard guard{lock_};
     if (phase_ != phase::fresh) return fail(errc::closed, "http server");
     phase_ = phase::serving;
     stop_ = until_stopped;
-    values_.emplace(make_context(without_cancel(ctx), requests_, "http::server"));
+    values_.emplace(std::move(values));
   }
-  const exit_reporter in_flight_report{[this] {
-    std::string text;
-    for (const std::string& name : in_flight()) {
-      text.append(options.name).append(": ").append(name).append("\n");
-    }
-    return text;
-  }};
-  outcome_ = stop(accept_until(make_context(ctx, until_stopped, "http::server")));
+  // From here on somebody may wait for served_, so nothing may leave but by its completion.
+  outcome_ = call_as_result([&] {
+    const exit_reporter in_flight_report{[this] {
+      std::string text;
+      for (const std::string& name : in_flight()) {
+        text.append(options.name).append(": ").append(name).append("\n");
+      }
+      return text;
+    }};
+    return stop(call_as_result(
+        [&] { return accept_until(make_context(ctx, until_stopped, "http::server")); }));
+  });
+  if (!outcome_ && outcome_.error().is(errc::panic)) abandon();
   until_stopped->detach();
   {
     const ordered_guard guard{lock_};
@@ -318,6 +338,16 @@ result<> http_core::cut_the_rest() {
   std::string text = counted(names.size(), "request") + " cut: ";
   for (std::size_t i = 0; i < names.size(); ++i) text.append(i == 0 ? "" : "; ").append(names[i]);
   return fail(error{errc::deadline_exceeded, std::move(text)}.wrap("stop of " + options.name));
+}
+
+// After a stop that could not be gone through for want of memory.
+void http_core::abandon() noexcept {
+  listener_.close();
+  requests_->cancel(errc::canceled, errc::shutting_down);
+  const auto thrown = call_caught([this] {
+    for (const auto& connection : all_connections()) connection->cut();
+  });
+  if (thrown) report_panic(*thrown);
 }
 
 result<> http_core::shutdown(const context& ctx) {

@@ -68,7 +68,8 @@ class http_core final : public ref_counted {
   [[nodiscard]] context make_request_context(const ref_ptr<cancel_node>& node) const;
   [[nodiscard]] ref_ptr<cancel_node> make_request_node() const;
 
-  void log(std::string_view text) const;
+  /// What the user's sink throws is reported, and the line given to exeunt::log_line().
+  void log(std::string_view text) const noexcept;
 
   // For connections.
   void remove(http_connection& connection) noexcept;
@@ -85,7 +86,7 @@ class http_core final : public ref_counted {
   ~http_core();
 
   result<> accept_until(const context& end);
-  void admit(net::conn&& conn);
+  void admit(net::conn&& conn) noexcept;
   result<> stop(result<> accepted);
   void keep_out();
   [[nodiscard]] std::optional<error> take_in();
@@ -95,6 +96,7 @@ class http_core final : public ref_counted {
   [[nodiscard]] bool wait_until_empty(clock::time_point until);
   [[nodiscard]] std::vector<ref_ptr<http_connection>> all_connections();
   result<> cut_the_rest();
+  void abandon() noexcept;
 
   mutex listening_;         // Held while binding.
   net::listener listener_;  // Set once under listening_, before phase `serving`.

@@ -371,13 +371,15 @@ http_exchange::next http_exchange::finish() {
 
 void http_exchange::record(std::uint64_t bytes) {
   if (!core_.options.access_log) return;
-  const net::address& remote = connection_->conn().remote_address();
-  core_.options.access_log({.method = head().method,
-                            .target = head().target,
-                            .status = status_,
-                            .body_bytes = bytes,
-                            .took = clock::now() - started_,
-                            .remote = &remote});
+  const http::access_record done{.method = head().method,
+                                 .target = head().target,
+                                 .status = status_,
+                                 .body_bytes = bytes,
+                                 .took = clock::now() - started_,
+                                 .remote = &connection_->conn().remote_address()};
+  if (const auto thrown = call_caught([&] { core_.options.access_log(done); })) {
+    report_panic(*thrown);
+  }
 }
 
 // ---- The request's body.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <stdexcept>
 #include <string>
 
 #include <exeunt/sched/runtime.hpp>
@@ -399,6 +400,28 @@ TEST_P(server_test, refuses_to_be_a_tunnel) {
     EXPECT_TRUE(reply.says_close());
     EXPECT_TRUE(client.ended());
     EXPECT_EQ(handled, 0);
+  });
+}
+
+// Goal:   what the user's own call-backs throw is reported, and ends neither the process nor the
+//         connection nor the stop.
+TEST_P(server_test, outlives_logs_that_throw) {
+  run([] {
+    running_server server{
+        {.handler = [](request&, response&) -> result<> { return fail(errc::closed, "no"); },
+         .access_log = [](const access_record&) { throw std::runtime_error{"disk full"}; },
+         .log = [](std::string_view) { throw std::runtime_error{"no log"}; }}};
+    auto client = server.client();
+    const auto before = runtime::current().stats().panics;
+    EXPECT_EQ(client.get("/").status, 500);
+    EXPECT_EQ(client.get("/").status, 500);
+    client.send("nonsense\r\n\r\n");
+    EXPECT_EQ(client.reply().status, 400);
+    client.close();
+    EXPECT_TRUE(server->shutdown(context::background()));
+    EXPECT_TRUE(server.wait());
+    // Twice for each of the failed, once for the refused, and three lines of the stop's.
+    EXPECT_GE(runtime::current().stats().panics - before, 7U);
   });
 }
 

@@ -67,7 +67,8 @@ struct config {
   /// Body, in bytes: then 413, at once if Content-Length says so.
   std::uint64_t body_limit = 1024 * 1024;
 
-  /// Called after each response by the fiber that wrote it, so by many at once. Empty: off.
+  /// Called after each response by the fiber that wrote it, so by many at once. Empty: off. What
+  /// this one or the next throws is reported as a panic, and changes nothing else.
   std::function<void(const access_record&)> access_log = {};
   /// Takes the server's own lines, without line ends: listening, draining, stopped. Empty:
   /// exeunt::log_line().

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory: what a server does when there is none, and how much of it a router keeps.
+//
+// This executable counts what is allocated, and refuses one size, by replacing operator new.
+#include <exeunt/http/router.hpp>
+
+#include <gtest/gtest.h>
+
+#include <malloc.h>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <string>
+
+#include <exeunt/http/server.hpp>
+#include <exeunt/sched/runtime.hpp>
+
+#include "support/http_client.hpp"
+#include "support/on_workers.hpp"
+
+// The sanitizers have operators of their own.
+#if !defined(EXEUNT_TSAN) && !defined(EXEUNT_ASAN)
+
+namespace {
+std::atomic<std::size_t> refused_size = 0;
+std::atomic<std::ptrdiff_t> bytes_in_use = 0;
+
+void* get(void* memory) {
+  if (memory == nullptr) throw std::bad_alloc{};
+  bytes_in_use += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+  return memory;
+}
+void give_back(void* memory) noexcept {
+  bytes_in_use -= static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+  std::free(memory);
+}
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  if (size != 0 && size == refused_size) throw std::bad_alloc{};
+  return get(std::malloc(size == 0 ? 1 : size));
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+  const auto to = static_cast<std::size_t>(alignment);
+  return get(std::aligned_alloc(to, (size + to - 1) / to * to));
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { give_back(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { give_back(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
+  give_back(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  give_back(memory);
+}
+
+namespace exeunt::http {
+namespace {
+
+using test::running_server;
+
+class allocation_test : public test::on_workers {};
+EXEUNT_ON_WORKERS(allocation_test);
+
+// Goal:   a connection that there is no memory for ends, and the server goes on.
+// Method: the buffer of an exchange, whose size an odd header limit makes known, is refused.
+TEST_P(allocation_test, that_fails_ends_the_connection_and_nothing_else) {
+  run([] {
+    constexpr std::uint32_t header_limit = 12'345;
+    running_server server{{.handler = [](request&, response& res) { res.text("hello"); },
+                           .header_limit = header_limit}};
+    refused_size = std::size_t{header_limit} + 4096;
+    auto client = server.client();
+    const auto before = runtime::current().stats().panics;
+    EXPECT_EQ(client.get("/").status, 0);
+    EXPECT_EQ(runtime::current().stats().panics - before, 1U);
+    refused_size = 0;
+    auto other = server.client();
+    EXPECT_EQ(other.get("/").body, "hello");
+    client.close();
+    other.close();
+  });
+}
+
+}  // namespace
+}  // namespace exeunt::http
+
+#endif
