@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <exeunt/base/clock.hpp>
 #include <exeunt/base/intrusive_list.hpp>
@@ -51,6 +52,12 @@ class http_connection final : public ref_counted,
   void begins_to_wait_for_head() noexcept;
   /// Counts it as half a head if the stop has ended the wait, and nobody has counted it before.
   void ended_to_wait_for_head(bool by_stop) noexcept;
+  /// Ends its fiber's reads at `when`. Nothing is done if that is set already: each change costs
+  /// the next wait a vain look, so a limit that has served its purpose stays where it is.
+  void limit_reading(clock::time_point when) noexcept {
+    if (std::exchange(reading_limit_, when) != when) conn_.set_read_deadline(when);
+  }
+  [[nodiscard]] clock::time_point reading_limit() const noexcept { return reading_limit_; }
   /// Counts bytes that were passed over since the last head, whatever fibers saw them.
   std::size_t passed_over(std::size_t bytes) noexcept { return passed_over_ += bytes; }
   void passed_head() noexcept { passed_over_ = 0; }
@@ -89,6 +96,7 @@ class http_connection final : public ref_counted,
   const clock::time_point accepted_at_;
   bool was_used_ = false;  // Its fiber's, as the next: something of a request was received.
   std::size_t passed_over_ = 0;
+  clock::time_point reading_limit_ = no_deadline;
 
   mutable spin_lock lock_;
   stage stage_ = stage::active;

@@ -10,8 +10,8 @@
 // The last connection to leave completes empty_, for which the stop waits. Only the door is looked
 // at in steps, while handshakes are under way or descriptors are wanted: nobody tells of either.
 // Locks: listening_ (parks) before lock_; nothing that parks is called under lock_.
-// Wake-ups: remove() completes empty_ after unlocking. close() and shutdown() end stop_ and force_.
-// Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp.
+// Wake-ups: remove() completes empty_ and room_ after unlocking. close() and shutdown() end stop_
+// and force_. Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp.
 
 #include "http/core.hpp"
 
@@ -141,9 +141,30 @@ void http_core::admit(net::conn&& conn) noexcept {
   connection->begin();
 }
 
+// Returns: whether there is room for one connection more; if not, `end` has ended.
+bool http_core::wait_for_room(const context& end) {
+  const auto is_full = [this] {
+    return options.max_connections > 0 && connection_count_ >= options.max_connections;
+  };
+  while (true) {
+    {
+      const ordered_guard guard{lock_};
+      if (!is_full()) return true;
+    }
+    const auto room = ref_ptr<completion>::adopt(new completion);
+    {
+      const ordered_guard guard{lock_};
+      if (!is_full()) return true;
+      room_ = room;
+    }
+    if (!room->wait(wait_reason::io_accept, node_of(end))) return false;
+  }
+}
+
 // Returns: success when `end` has ended, or the listener was closed.
 result<> http_core::accept_until(const context& end) {
   while (true) {
+    if (!wait_for_room(end)) return {};
     auto conn = listener_.accept(end);
     if (conn) {
       admit(std::move(*conn));
@@ -400,12 +421,15 @@ void http_core::on_shutdown(unique_function<void()> f) {
 
 void http_core::remove(http_connection& connection) noexcept {
   bool was_last = false;
+  ref_ptr<completion> room;
   {
     const ordered_guard guard{lock_};
     connection_list::remove(connection);
     --connection_count_;
+    room = std::move(room_);
     was_last = awaits_empty_ && connection_count_ == 0;
   }
+  if (room) room->complete();
   if (was_last) empty_->complete();
 }
 

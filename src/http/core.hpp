@@ -86,6 +86,7 @@ class http_core final : public ref_counted {
   ~http_core();
 
   result<> accept_until(const context& end);
+  [[nodiscard]] bool wait_for_room(const context& end);
   void admit(net::conn&& conn) noexcept;
   result<> stop(result<> accepted);
   void keep_out();
@@ -106,6 +107,7 @@ class http_core final : public ref_counted {
   phase phase_ = phase::fresh;
   connection_list connections_;
   std::size_t connection_count_ = 0;
+  ref_ptr<completion> room_;  // While newcomers wait for there to be some.
   bool awaits_empty_ = false;
   ref_ptr<completion> empty_;
   std::vector<unique_function<void()>> hooks_;

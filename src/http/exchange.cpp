@@ -77,7 +77,7 @@ http_exchange::next http_exchange::run(http_connection& connection, bool is_new)
   connection_ = &connection;
   begin_ = end_ = 0;
   parser_ = http1::request_parser{slots_, limits_of(core_.options)};
-  close_after_ = probe_ = read_deadline_ = false;
+  close_after_ = probe_ = false;
   // On a new connection the time for the first head began when it was accepted.
   head_began_ = is_new ? connection.accepted_at() : no_deadline;
 
@@ -176,12 +176,8 @@ std::optional<http_exchange::next> http_exchange::read_more_of_head() {
   if (end_ == capacity_) return refuse(431, "the head is too large");
   if (head_began_ == no_deadline) head_began_ = clock::now();
   net::conn& conn = connection_->conn();
-  if (!read_deadline_) {
-    const auto& options = core_.options;
-    conn.set_read_deadline(std::min(limit_from(head_began_, options.read_header_timeout),
-                                    limit_from(head_began_, options.read_timeout)));
-    read_deadline_ = true;
-  }
+  connection_->limit_reading(std::min(limit_from(head_began_, core_.options.read_header_timeout),
+                                      limit_from(head_began_, core_.options.read_timeout)));
   connection_->begins_to_wait_for_head();
   const auto count = conn.read(core_.heads(), net::buffer{buffer_.get() + end_, capacity_ - end_});
   connection_->ended_to_wait_for_head(
@@ -243,7 +239,6 @@ http_exchange::next http_exchange::handle() {
   body_base_ = begin_;
   reset_request();
   net::conn& conn = connection_->conn();
-  if (std::exchange(read_deadline_, false)) conn.set_read_deadline(no_deadline);
   const bool limits_writing = core_.options.write_timeout > clock::duration::zero();
   if (limits_writing) {
     conn.set_write_deadline(limit_from(started_, core_.options.write_timeout));
@@ -271,10 +266,6 @@ http_exchange::next http_exchange::handle() {
     call_handler();
   }
   const next then = finish();
-  if (read_deadline_ && then == next::idle) {
-    conn.set_read_deadline(no_deadline);
-    read_deadline_ = false;
-  }
   if (limits_writing && then == next::idle) conn.set_write_deadline(no_deadline);
   body_base_ = 0;
   return then;
@@ -389,6 +380,25 @@ result<std::size_t> http_exchange::fail_body(error why) {
   return fail(std::move(why));
 }
 
+// Reads some of the body, within the time of the whole request and that of a pause. The second one
+// moves with each read, and moving the connection's deadline has its price: so an earlier one that
+// is set already stays, and is looked at when it ends a read.
+result<std::size_t> http_exchange::wait_for_body(net::buffer room) {
+  const clock::time_point from = head_began_ == no_deadline ? started_ : head_began_;
+  clock::time_point now = clock::now();
+  const clock::time_point until = std::min(limit_from(from, core_.options.read_timeout),
+                                           limit_from(now, core_.options.body_idle_timeout));
+  const clock::time_point set = connection_->reading_limit();
+  if (set <= now || set > until) connection_->limit_reading(until);
+  while (true) {
+    auto count = connection_->conn().read(room);
+    if (count || !count.error().is(errc::deadline_exceeded)) return count;
+    now = clock::now();
+    if (now >= until) return count;
+    connection_->limit_reading(until);
+  }
+}
+
 // Nobody reads any more, so the client can be watched.
 void http_exchange::end_body() noexcept {
   body_ended_ = true;
@@ -406,7 +416,6 @@ void http_exchange::end_body_if_read() noexcept {
 result<std::size_t> http_exchange::read(net::buffer into) {
   if (body_error_) return fail(*body_error_);
   if (body_ended_ || into.empty()) return std::size_t{0};
-  net::conn& conn = connection_->conn();
   while (true) {
     const std::span<const char> waiting = unread();
     const http1::step step = parser_.parse(waiting.first(std::min(waiting.size(), into.size())));
@@ -437,11 +446,6 @@ result<std::size_t> http_exchange::read(net::buffer into) {
       const const_buffer interim{http1::continue_100};
       if (auto sent = send({&interim, 1}); !sent) return fail_body(sent.error());
     }
-    if (!read_deadline_ && core_.options.read_timeout > clock::duration::zero()) {
-      const clock::time_point from = head_began_ == no_deadline ? started_ : head_began_;
-      conn.set_read_deadline(limit_from(from, core_.options.read_timeout));
-      read_deadline_ = true;
-    }
     // Bytes of a body of known length need not go through the buffer.
     const bool direct =
         parser_.head().body == http1::body_framing::length && parser_.body_remaining() > 0;
@@ -450,7 +454,7 @@ result<std::size_t> http_exchange::read(net::buffer into) {
         direct ? net::buffer{into.data(), static_cast<std::size_t>(std::min<std::uint64_t>(
                                               into.size(), parser_.body_remaining()))}
                : net::buffer{buffer_.get() + end_, capacity_ - end_};
-    const auto count = conn.read(room);
+    const auto count = wait_for_body(room);
     if (!count) {
       if (count.error().is(errc::deadline_exceeded)) body_error_status_ = 408;
       return fail_body(count.error());
@@ -506,8 +510,7 @@ bool http_exchange::discard_body() {
   std::size_t dropped = 0;
   if (body_ended_ || core_.options.linger <= clock::duration::zero()) return body_ended_;
   net::conn& conn = connection_->conn();
-  conn.set_read_deadline(limit_from(clock::now(), core_.options.linger));
-  read_deadline_ = true;
+  connection_->limit_reading(limit_from(clock::now(), core_.options.linger));
   while (dropped <= discard_limit) {
     const http1::step step = parser_.parse(unread());
     consume(step.consumed);

@@ -82,6 +82,7 @@ class http_exchange {
   [[nodiscard]] came try_fill();
   [[nodiscard]] std::optional<next> read_more_of_head();
   result<std::size_t> fail_body(error why);
+  [[nodiscard]] result<std::size_t> wait_for_body(net::buffer room);
   void end_body() noexcept;
   void end_body_if_read() noexcept;
   [[nodiscard]] bool settle_body();
@@ -128,11 +129,10 @@ class http_exchange {
   std::optional<error> body_error_;
   int body_error_status_ = 0;
   bool body_ended_ = true;
-  bool continued_ = false;      // 100 (Continue) was sent, or need not be.
-  bool read_deadline_ = false;  // One is set on the connection.
-  bool probe_ = false;          // Look for bytes before waiting: a watch may have seen them come.
-  bool close_after_ = false;    // Whatever the response says.
-  ref_ptr<cancel_node> node_;   // Null until the handler asks for its context.
+  bool continued_ = false;     // 100 (Continue) was sent, or need not be.
+  bool probe_ = false;         // Look for bytes before waiting: a watch may have seen them come.
+  bool close_after_ = false;   // Whatever the response says.
+  ref_ptr<cancel_node> node_;  // Null until the handler asks for its context.
   std::optional<context> context_;
 
   // The response.

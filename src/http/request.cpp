@@ -6,6 +6,7 @@
 #include <exeunt/http/request.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "http/connection.hpp"
@@ -15,8 +16,9 @@ namespace exeunt::http {
 
 namespace {
 
-// The steps in which a body of unknown length is read.
-constexpr std::size_t read_step = std::size_t{16} * 1024;
+// Room for a body is made as it comes, doubling from this, whatever length was announced: memory
+// is for those who send.
+constexpr std::size_t first_step = std::size_t{16} * 1024;
 
 int hex_value(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';
@@ -75,13 +77,13 @@ result<std::string> request::read_all(std::size_t limit) {
   std::string body;
   std::size_t size = 0;
   while (true) {
-    // One byte beyond a known length, so that the last read finds the end.
-    const std::size_t ahead =
-        known ? static_cast<std::size_t>(*known) -
-                    std::min<std::size_t>(size, static_cast<std::size_t>(*known)) + 1
-              : read_step;
-    body.resize(size + ahead);
-    const auto count = read(net::buffer{body.data() + size, ahead});
+    if (size == body.size()) {
+      // One byte beyond a known length, so that the last read finds the end.
+      const std::size_t most =
+          known ? static_cast<std::size_t>(*known) + 1 : std::numeric_limits<std::size_t>::max();
+      body.resize(std::min(size + std::max(size, first_step), std::max(most, size + 1)));
+    }
+    const auto count = read(net::buffer{body.data() + size, body.size() - size});
     if (!count) return fail(count.error());
     size += *count;
     if (size > limit) return fail(errc::limit_exceeded, "body of the request");

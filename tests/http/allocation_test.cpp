@@ -12,12 +12,14 @@
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <vector>
 
 #include <exeunt/http/server.hpp>
 #include <exeunt/sched/runtime.hpp>
 
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
+#include "support/until_parked.hpp"
 
 // The sanitizers have operators of their own.
 #if !defined(EXEUNT_TSAN) && !defined(EXEUNT_ASAN)
@@ -79,6 +81,29 @@ TEST_P(allocation_test, that_fails_ends_the_connection_and_nothing_else) {
     EXPECT_EQ(other.get("/").body, "hello");
     client.close();
     other.close();
+  });
+}
+
+// Goal:   a body that was only announced takes no memory.
+// Method: many clients announce a megabyte and send nothing; each handler waits for it.
+TEST_P(allocation_test, is_for_bodies_that_come_not_for_announced_ones) {
+  run([] {
+    constexpr int clients_count = 20;
+    test::semaphore ended;
+    running_server server{{.handler = [&](request& req, response&) {
+      EXPECT_FALSE(req.read_all());
+      ended.post();
+    }}};
+    std::vector<test::http_client> clients;
+    for (int i = 0; i < clients_count; ++i) clients.push_back(server.client());
+    const std::ptrdiff_t before = bytes_in_use;
+    for (auto& client : clients) {
+      client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n");
+    }
+    test::until_parked(clients_count, detail::wait_reason::io_read);
+    EXPECT_LT(bytes_in_use - before, clients_count * 100'000);
+    clients.clear();
+    for (int i = 0; i < clients_count; ++i) ended.wait();
   });
 }
 

@@ -170,6 +170,43 @@ TEST_P(body_test, that_stalls_fails_at_the_read_timeout) {
   });
 }
 
+// A body that stalls is ended though no time was set for the whole of it, and one that only is slow
+// is not.
+TEST_P(body_test, that_stalls_fails_at_the_idle_timeout) {
+  run([] {
+    test::semaphore waits;
+    running_server server{{.handler = [&](request& req, response& res) -> result<> {
+                             std::string body;
+                             char bytes[16];
+                             while (true) {
+                               waits.post();
+                               const auto count = req.read(bytes);
+                               if (!count) return fail(count.error());
+                               if (*count == 0) break;
+                               body.append(bytes, *count);
+                             }
+                             res.text(body);
+                             return {};
+                           },
+                           .body_idle_timeout = 500ms}};
+    auto slow = server.client();
+    const auto since = clock::now();
+    slow.send(head_of_post("Content-Length: 6"));
+    for (const char* const byte : {"a", "b", "c", "d", "e", "f"}) {
+      waits.wait();
+      sleep(100ms);  // The client's pace; all of them together are longer than a pause may be.
+      slow.send(byte);
+    }
+    EXPECT_EQ(slow.reply().body, "abcdef");
+    EXPECT_GE(clock::now() - since, 600ms);
+    slow.close();
+
+    auto stalls = server.client();
+    stalls.send(head_of_post("Content-Length: 10") + "12345");
+    EXPECT_EQ(stalls.reply().status, 408);
+  });
+}
+
 // HK-06, HK-08: a small body nobody reads is dropped and the connection goes on; of a large one
 // nothing is waited for.
 TEST_P(body_test, nobody_reads_is_dropped_or_ends_the_connection) {

@@ -11,6 +11,7 @@
 
 #include "support/http_client.hpp"
 #include "support/on_workers.hpp"
+#include "support/until_parked.hpp"
 
 namespace exeunt::http {
 namespace {
@@ -351,6 +352,31 @@ TEST_P(server_test, says_what_cannot_be_bound) {
     const auto served = second.serve(context::background());
     ASSERT_FALSE(served);
     EXPECT_TRUE(served.error().is(std::errc::address_in_use));
+  });
+}
+
+// Goal:   beyond the most connections newcomers wait, and come in when one ends, or at the stop.
+TEST_P(server_test, lets_newcomers_wait_when_it_is_full) {
+  run([] {
+    running_server server{{.handler = hello, .max_connections = 2}};
+    auto first = server.client();
+    auto second = server.client();
+    EXPECT_EQ(first.get("/").status, 200);
+    EXPECT_EQ(second.get("/").status, 200);
+    auto third = server.client();
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    test::until_parked(1, detail::wait_reason::io_accept);
+    EXPECT_EQ(server->connections(), 2U);
+    first.close();
+    EXPECT_EQ(third.reply().status, 200);
+    auto fourth = server.client();
+    fourth.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.begin_stop();
+    EXPECT_EQ(fourth.reply().status, 200);
+    second.close();
+    third.close();
+    fourth.close();
+    EXPECT_TRUE(server.wait());
   });
 }
 

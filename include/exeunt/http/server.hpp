@@ -54,6 +54,9 @@ struct config {
   /// For a whole head, from its first byte (on a new connection, from its beginning): then 408, or
   /// just the end if nothing was received. Dripping does not extend it.
   clock::duration read_header_timeout = std::chrono::seconds{10};
+  /// How long a handler that reads a body waits for the next byte of it: then reading fails, and
+  /// 408 is the answer to the failure. A slow body that comes on is not ended by this.
+  clock::duration body_idle_timeout = std::chrono::seconds{60};
   /// For a whole request with its body, from its first byte: then reading the body fails.
   clock::duration read_timeout = clock::duration::zero();
   /// From the complete head to the response's last byte: then writing fails.
@@ -61,6 +64,9 @@ struct config {
   /// How long a connection may stay without a request before it is closed.
   clock::duration idle_timeout = std::chrono::seconds{60};
 
+  /// Connections that are open at once; 0: any number. Beyond it newcomers are not accepted until
+  /// one ends: they wait in the system's queue. A stop takes them in nonetheless.
+  std::size_t max_connections = 100'000;
   /// Request line and fields, in bytes: then 431; 414 for a target of more than half of it.
   std::uint32_t header_limit = 16 * 1024;
   std::uint32_t max_header_fields = 100;
