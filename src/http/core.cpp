@@ -9,7 +9,7 @@
 //   I4  phase_ only grows; outcome_ is fixed before served_ completes.
 // The last connection to leave completes empty_, for which the stop waits. Only the door is looked
 // at in steps, while handshakes are under way or descriptors are wanted: nobody tells of either.
-// Locks: listening_ (parks) before lock_; nothing that parks is called under lock_.
+// Locks: binding_ (parks) before lock_; nothing that parks is called under lock_.
 // Wake-ups: remove() completes empty_ and room_ after unlocking. close() and shutdown() end stop_
 // and force_. Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp.
 
@@ -44,12 +44,13 @@ constexpr clock::duration cut_grace = std::chrono::milliseconds{100};
 // Exchanges kept for the next requests.
 constexpr std::size_t spare_exchanges = 64;
 
-class locked {
+// Unlocks what its maker has locked.
+class unlocking {
  public:
-  explicit locked(mutex& m) noexcept : m_{m} { m_.lock(); }
-  ~locked() { m_.unlock(); }
-  locked(const locked&) = delete;
-  locked& operator=(const locked&) = delete;
+  explicit unlocking(mutex& m) noexcept : m_{m} {}
+  ~unlocking() { m_.unlock(); }
+  unlocking(const unlocking&) = delete;
+  unlocking& operator=(const unlocking&) = delete;
 
  private:
   mutex& m_;
@@ -102,25 +103,43 @@ void http_core::log(std::string_view text) const noexcept {
 
 // ---- Accepting.
 
-result<> http_core::listen() {
-  const locked binding{listening_};
-  if (listener_) return {};
-  if (closed_.load(memory_order_acquire)) return fail(errc::closed, "http server");
-  auto bound = net::listen(options.address);
-  if (!bound) return fail(bound.error());
-  listener_ = std::move(*bound);
-  // order: seq_cst, as in close(): one of the two closes it.
-  if (closed_.load()) {
-    listener_.close();
-    return fail(errc::closed, "http server");
+result<> http_core::listen(const context& ctx) {
+  if (!binding_.try_lock()) {
+    if (auto turn = binding_.lock(ctx); !turn) return turn;
   }
+  const unlocking binding{binding_};
+  const auto look_up = cancel_node::make(node_of(ctx));
+  {
+    const ordered_guard guard{lock_};
+    if (bound_) return {};
+    if (closed_.load(memory_order_relaxed)) return fail(errc::closed, "http server");
+    look_up_ = look_up;
+  }
+  auto bound = net::listen(make_context(ctx, look_up, "http::server listen"), options.address);
+  look_up->detach();
+  bool was_closed = false;
+  {
+    // Under one lock with close(): one of the two closes what was bound.
+    const ordered_guard guard{lock_};
+    look_up_ = nullptr;  // Never the last reference.
+    was_closed = closed_.load(memory_order_relaxed);
+    if (bound && !was_closed) {
+      listener_ = std::move(*bound);
+      bound_ = true;
+    }
+  }
+  if (was_closed) return fail(errc::closed, "http server");
+  if (!bound) return fail(bound.error());
   log("listening on " + listener_.local_address().to_string());
   return {};
 }
 
 net::address http_core::address() {
-  const locked binding{listening_};
-  return listener_ ? listener_.local_address() : net::address{};
+  {
+    const ordered_guard guard{lock_};
+    if (!bound_) return {};
+  }
+  return listener_.local_address();
 }
 
 void http_core::admit(net::conn&& conn) noexcept {
@@ -178,7 +197,7 @@ result<> http_core::accept_until(const context& end) {
 
 result<> http_core::serve(const context& ctx) {
   const auto self = ref_ptr<http_core>::share(this);
-  if (auto bound = listen(); !bound) return bound;
+  if (auto bound = listen(ctx); !bound) return bound;
   const auto until_stopped = cancel_node::make(node_of(ctx));
   context values = make_context(without_cancel(ctx), requests_, "http::server");
   {
@@ -394,16 +413,20 @@ result<> http_core::shutdown(const context& ctx) {
 
 void http_core::close() noexcept {
   ref_ptr<cancel_node> until_stopped;
+  ref_ptr<cancel_node> look_up;
+  bool bound = false;
   {
     const ordered_guard guard{lock_};
     closed_.store(true);
     if (phase_ == phase::fresh) phase_ = phase::ended;
     until_stopped = stop_;
+    look_up = look_up_;
+    bound = bound_;
   }
   force_->cancel(errc::canceled, errc::closed);
   if (until_stopped) until_stopped->cancel(errc::canceled, errc::closed);
-  const locked binding{listening_};
-  listener_.close();
+  if (look_up) look_up->cancel(errc::canceled, errc::closed);
+  if (bound) listener_.close();
 }
 
 void http_core::on_shutdown(unique_function<void()> f) {

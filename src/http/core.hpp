@@ -37,7 +37,7 @@ class http_core final : public ref_counted {
   }
 
   // What server offers; see there.
-  [[nodiscard]] result<> listen();
+  [[nodiscard]] result<> listen(const context& ctx);
   [[nodiscard]] net::address address();
   [[nodiscard]] result<> serve(const context& ctx);
   result<> shutdown(const context& ctx);
@@ -99,12 +99,14 @@ class http_core final : public ref_counted {
   result<> cut_the_rest();
   void abandon() noexcept;
 
-  mutex listening_;         // Held while binding.
-  net::listener listener_;  // Set once under listening_, before phase `serving`.
+  mutex binding_;           // Held while binding, which may take a look-up's time.
+  net::listener listener_;  // Set under lock_ with bound_, before phase `serving`; then it stays.
   clock::time_point sweep_until_ = no_deadline;  // The stop's; see take_in().
 
   spin_lock lock_;
   phase phase_ = phase::fresh;
+  bool bound_ = false;
+  ref_ptr<cancel_node> look_up_;  // Ends the one that binds.
   connection_list connections_;
   std::size_t connection_count_ = 0;
   ref_ptr<completion> room_;  // While newcomers wait for there to be some.

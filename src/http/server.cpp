@@ -16,7 +16,8 @@ server::~server() {
   core_->release();
 }
 
-result<> server::listen() { return core_->listen(); }
+result<> server::listen(const context& ctx) { return core_->listen(ctx); }
+result<> server::listen() { return core_->listen(context::background()); }
 net::address server::address() const { return core_->address(); }
 result<> server::serve(const context& ctx) { return core_->serve(ctx); }
 result<> server::shutdown(const context& ctx) { return core_->shutdown(ctx); }

@@ -102,14 +102,18 @@ class EXEUNT_API server {
   /// served.
   ///
   /// Returns: "listen tcp 127.0.0.1:8081: address already in use" and the like; errc::closed after
-  ///          the end.
+  ///          close(), also if that came while it was under way; errc::canceled or
+  ///          errc::deadline_exceeded when `ctx` ends first.
+  /// Blocks:  while a name is looked up, and while another listen() of this server does; not for
+  ///          an address in numbers.
+  [[nodiscard]] result<> listen(const context& ctx);
   [[nodiscard]] result<> listen();
 
-  /// Where it listens, with the port that the system chose; none before listen().
+  /// Where it listens, with the port that the system chose; none before listen(). Never blocks.
   [[nodiscard]] net::address address() const;
 
-  /// Binds if need be, and serves until `ctx` ends, shutdown() or close() is called, or accepting
-  /// fails. Then stops, in this order, all within config::shutdown_timeout:
+  /// Binds if need be, as listen(ctx) does, and serves until `ctx` ends, shutdown() or close() is
+  /// called, or accepting fails. Then stops, in this order, all within config::shutdown_timeout:
   ///
   /// - `drain_delay`: goes on as before, while draining() is already true for readiness pages.
   /// - The door: takes in all that the system has accepted, and those whose handshake is under way
@@ -134,9 +138,12 @@ class EXEUNT_API server {
   /// A server that does not serve is closed.
   ///
   /// Returns: what the stop came to, as serve() does.
+  /// Blocks:  until serve() returns: up to config::shutdown_timeout, or until `ctx` ends, and a
+  ///          moment for handlers that obey their contexts.
   result<> shutdown(const context& ctx);
 
-  /// Cuts all at once: listener, connections, contexts of requests. serve() returns errc::closed.
+  /// Cuts all at once: listener, connections, contexts of requests. serve() returns errc::closed,
+  /// and so does a listen() that looks up a name. Never blocks.
   void close() noexcept;
 
   /// `f` is called once, in a fiber of its own, when the stop begins; it is not waited for.
