@@ -2,11 +2,13 @@
 // The router's table: a tree of segments for each host and method.
 //
 // Invariants:
-//   I1  A table never changes once it is published; registering publishes a new one.
+//   I1  A table never changes once it is published. Registering unpublishes it, and the next
+//   look-up
+//       publishes a new one: tables are as many as there were look-ups between registrations.
 //   I2  No two patterns of a table conflict, so the first match of a search that tries literals
 //       before `{name}` before `{name...}` is the most specific.
 //   I3  Tables live as long as the router, so that a request may use one without counting.
-// Locks: lock_ orders registrations; look-ups take none.
+// Locks: lock_ orders registrations; of look-ups only the first after one takes it.
 // Tests: tests/http/router_test.cpp.
 
 #include <exeunt/http/router.hpp>
@@ -144,8 +146,6 @@ std::string with_query(std::string path, const request& req) {
 
 class router::registry {
  public:
-  registry() { publish(); }
-
   void add(std::string_view source, handler h, std::source_location where) {
     if (!h) throw panic_error{"http::router: an empty handler for \"" + std::string{source} + "\""};
     auto parsed = pattern::parse(source);
@@ -159,11 +159,17 @@ class router::registry {
                         "): both match some request, and neither is more specific"};
     }
     all_.push_back(std::make_unique<route>(std::move(*parsed), std::move(h), where));
-    publish();
+    // order: release; whoever registered has told others of it by other means, if at all.
+    now_.store(nullptr, detail::memory_order_release);
   }
 
-  const table& now() const noexcept {
-    return *now_.load(detail::memory_order_acquire);  // order: pairs with publish().
+  const table& now() {
+    // order: acquire, pairs with publish().
+    if (const table* const ready = now_.load(detail::memory_order_acquire)) return *ready;
+    const std::lock_guard guard{lock_};
+    // order: relaxed; lock_ is held by whoever stores.
+    if (now_.load(detail::memory_order_relaxed) == nullptr) publish();
+    return *tables_.back();
   }
 
  private:
@@ -190,9 +196,8 @@ router& router::handle(std::string_view pattern, handler h, std::source_location
 
 result<> router::operator()(request& req, response& res) const {
   const table& routes = routes_->now();
-  const bool connect = req.method() == "CONNECT";
-  const std::string_view raw = connect && req.path().empty() ? "/" : req.path();
-  if (!connect && raw != "*") {
+  const std::string_view raw = req.path();
+  if (raw != "*") {
     if (std::string clean = clean_path(raw); !clean.empty()) {
       res.redirect(301, with_query(std::move(clean), req));
       return {};
@@ -227,7 +232,7 @@ result<> router::operator()(request& req, response& res) const {
       parts.emplace_back(node::trailing_slash);
       const bool as_directory = find() != nullptr;
       parts.pop_back();
-      if (as_directory && !connect) {
+      if (as_directory) {
         res.redirect(307, with_query(std::string{raw} + "/", req));
         return {};
       }

@@ -107,6 +107,19 @@ TEST_P(allocation_test, is_for_bodies_that_come_not_for_announced_ones) {
   });
 }
 
+// Twice the routes take about twice the memory, not four times.
+TEST(router_allocation_test, grows_with_the_number_of_routes) {
+  const auto bytes_of = [](int count) {
+    const std::ptrdiff_t before = bytes_in_use;
+    router routes;
+    for (int i = 0; i < count; ++i) {
+      routes.handle("GET /api/thing" + std::to_string(i) + "/{id}", [](request&, response&) {});
+    }
+    return bytes_in_use - before;
+  };
+  EXPECT_LT(bytes_of(400), 3 * bytes_of(200));
+}
+
 }  // namespace
 }  // namespace exeunt::http
 

@@ -31,7 +31,9 @@ namespace exeunt::http {
 ///
 /// Copies share one table, so a router may be given to a server and extended afterwards.
 /// Threads: all members, any thread, also while requests are routed.
-/// Cost:    of a look-up, one step for each segment of the path; registration is O(patterns).
+/// Cost:    of a look-up, one step for each segment of the path; registration is O(patterns). The
+///          first look-up after a registration makes a new table of all patterns; the old one is
+///          kept, as requests may use it. So extending is for now and then.
 class EXEUNT_API router {
  public:
   /// Throws: std::bad_alloc.
