@@ -90,8 +90,12 @@ class EXEUNT_API response {
 
   /// Drops body and fields and answers with `code` and `text` as a line of plain text. No effect
   /// once the head has been sent.
+  /// Throws: panic_error if `code` is not within 200 to 999.
   void error(int code, std::string_view text = {});
-  /// Answers with a redirection.
+  /// Answers with a redirection. No effect once the head has been sent.
+  /// Throws: panic_error if `code` is not within 200 to 999, or `location` holds what a field
+  /// cannot
+  ///         (control characters).
   void redirect(int code, std::string_view location);
 
   /// Whether the head has been sent: from then on neither status nor fields can change.

@@ -45,6 +45,10 @@ class EXEUNT_API conn {
   ~conn();
 
   /// Takes over a connected stream socket of the system, which is closed on failure.
+  ///
+  /// Returns: what the system refuses: no descriptor, no room in the poller, no memory.
+  /// Blocks:  never.
+  /// Throws:  std::bad_alloc.
   [[nodiscard]] static result<conn> adopt(int fd);
 
   /// Whether there is a connection, open or closed.
@@ -75,7 +79,9 @@ class EXEUNT_API conn {
   [[nodiscard]] result<> write(std::span<const const_buffer> from);
 
   /// Writes what the system takes now, at least one byte.
-  /// Returns: the number of bytes written.
+  ///
+  /// Returns: the number of bytes written; 0 for an empty buffer. Errors as read().
+  /// Blocks:  while the system's buffer is full.
   [[nodiscard]] result<std::size_t> write_some(const context& ctx, const_buffer from);
 
   /// As read(), but never waits.
@@ -83,6 +89,9 @@ class EXEUNT_API conn {
   /// Returns: nothing if there is neither a byte nor the peer's end yet, or somebody else reads.
   [[nodiscard]] result<std::optional<std::size_t>> try_read(buffer into);
   /// Writes what the system takes at once, perhaps nothing. Never waits.
+  ///
+  /// Returns: the number of bytes written; 0 also while somebody else writes. errc::closed after
+  ///          close(), or why writing has failed.
   [[nodiscard]] result<std::size_t> try_write(std::span<const const_buffer> from);
 
   /// Starts `f` in a fiber of its own as soon as a read would not wait: at once if there may be
@@ -98,6 +107,11 @@ class EXEUNT_API conn {
   bool cancel_when_readable() noexcept;
 
   /// Says to the peer that nothing more will come; reading goes on.
+  ///
+  /// Returns: errc::closed after close(); the system's error, such as that of a connection that
+  ///          was reset.
+  /// Blocks:  never. What was written before is still sent.
+  /// Threads: any; writes that go on elsewhere fail.
   result<> shutdown_write();
 
   /// Ends the connection for both sides. Waiting calls of others return errc::closed; the
@@ -118,6 +132,10 @@ class EXEUNT_API conn {
   }
 
   /// Whether small packets leave at once, which is so from the start. Nothing for unix sockets.
+  ///
+  /// Returns: errc::closed after close(); what the system refuses.
+  /// Blocks:  never.
+  /// Threads: any.
   result<> set_nodelay(bool on);
 
   /// Cost: one getsockname(2).
