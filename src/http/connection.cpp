@@ -17,7 +17,8 @@
 // Locks: lock_ comes after the timers' and before a descriptor's. The timer is started without it.
 // Wake-ups: the park in unwatch() is ended by watch_fired(). expire() on a connection that is just
 //   being parked leaves last_call_, which park() looks at after registering.
-// Tests: tests/http/idle_test.cpp, drain_test.cpp, server_stress_test.cpp.
+// Tests: tests/http/idle_test.cpp (I5), drain_test.cpp, allocation_test.cpp,
+//   server_stress_test.cpp.
 
 #include "http/connection.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a handler can ask of its request.
 //
-// Tests: tests/http/server_test.cpp, body_test.cpp.
+// Tests: tests/http/server_test.cpp, body_test.cpp, allocation_test.cpp.
 
 #include <exeunt/http/request.hpp>
 

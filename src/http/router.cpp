@@ -2,14 +2,13 @@
 // The router's table: a tree of segments for each host and method.
 //
 // Invariants:
-//   I1  A table never changes once it is published. Registering unpublishes it, and the next
-//   look-up
-//       publishes a new one: tables are as many as there were look-ups between registrations.
+//   I1  A table never changes once it is published. Registering takes it back, and the next
+//       look-up publishes a new one: there are as many as there were look-ups in between.
 //   I2  No two patterns of a table conflict, so the first match of a search that tries literals
 //       before `{name}` before `{name...}` is the most specific.
 //   I3  Tables live as long as the router, so that a request may use one without counting.
 // Locks: lock_ orders registrations; of look-ups only the first after one takes it.
-// Tests: tests/http/router_test.cpp.
+// Tests: tests/http/router_test.cpp, allocation_test.cpp.
 
 #include <exeunt/http/router.hpp>
 

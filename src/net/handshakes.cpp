@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handshakes under way, from the system's table of connections by way of sock_diag(7):
-// /proc/net/tcp says the same, but prints every connection of the machine for it. Tests:
-// tests/net/listener_test.cpp.
+// Handshakes under way, from the system's table of connections by way of sock_diag(7). The file
+// /proc/net/tcp says the same, but prints every connection of the machine for it.
+// Tests: tests/net/listener_test.cpp.
 
 #include "net/handshakes.hpp"
 

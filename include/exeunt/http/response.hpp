@@ -93,9 +93,8 @@ class EXEUNT_API response {
   /// Throws: panic_error if `code` is not within 200 to 999.
   void error(int code, std::string_view text = {});
   /// Answers with a redirection. No effect once the head has been sent.
-  /// Throws: panic_error if `code` is not within 200 to 999, or `location` holds what a field
-  /// cannot
-  ///         (control characters).
+  /// Throws: panic_error if `code` is not within 200 to 999, or if `location` cannot be the value
+  ///         of a field (control characters).
   void redirect(int code, std::string_view location);
 
   /// Whether the head has been sent: from then on neither status nor fields can change.
