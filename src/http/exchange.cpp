@@ -663,7 +663,9 @@ result<> http_exchange::send_pieces(std::string_view more) {
 bool http_exchange::decide_keep_alive() {
   if (!head().keep_alive || close_ || close_after_ || mode_ == mode::until_close) return false;
   if (body_error_) return false;
-  if (!body_ended_ && !continued_) return false;
+  // Of a body that is not told to come, or not waited for, nobody will see the end.
+  if (!body_ended_ && (!continued_ || core_.options.linger <= clock::duration::zero()))
+    return false;
   if (!core_.closing()) return true;
   // What the client has already asked for is answered first; there is time for that.
   return body_ended_ && begin_ != end_ && !core_.drained();

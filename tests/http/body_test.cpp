@@ -301,7 +301,9 @@ TEST_P(body_test, nobody_reads_is_not_waited_for_without_linger) {
     running_server server{{.handler = ignore, .linger = 0s}};
     auto client = server.client();
     client.send(head_of_post("Content-Length: 9") + "12");
-    EXPECT_EQ(client.reply().body, "ignored");
+    const http_reply reply = client.reply();
+    EXPECT_EQ(reply.body, "ignored");
+    EXPECT_TRUE(reply.says_close());
     char byte = 0;
     const auto end = client.conn().read({&byte, 1});
     EXPECT_TRUE(!end || *end == 0);
