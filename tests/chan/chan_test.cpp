@@ -782,7 +782,7 @@ TEST(chan_fairness, a_busy_fiber_lets_others_run) {
 TEST(chan_fairness, what_never_waits_gives_way_to_nobody) {
   test::run_on(1, [] {
     const chan<int> c{1};
-    bool other_ran = false;
+    std::atomic<bool> other_ran = false;
     go([&] { other_ran = true; });
     for (int i = 0; i < 1'000; ++i) {
       EXPECT_TRUE(c.try_send(i));

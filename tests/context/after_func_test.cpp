@@ -132,22 +132,22 @@ TEST(after_func, never_runs_for_a_context_that_never_ends) {
 // The answer of stop() and the run exclude each other, exactly one of them happens.
 // Also if a plain thread ends the context, which would use the default runtime itself.
 TEST(after_func, runs_in_the_runtime_that_asked_for_it) {
-  std::string reported;
+  std::atomic<bool> reported{false};
+  std::atomic<bool> here{false};
   runtime workers{{.procs = 1, .panic_handler = [&](const panic_report& report) {
-                     reported = report.what.message();
+                     EXPECT_NE(report.what.message().find("a panic"), std::string::npos);
+                     reported = true;
                    }}};
   workers.run([&] {
     auto [ctx, cancel] = with_cancel(context::background());
-    bool here = false;
     after_func(ctx, [&] {
       here = &runtime::current() == &workers;
       throw std::runtime_error{"a panic"};
     });
     std::thread{[&] { cancel(); }}.join();
-    while (reported.empty()) yield();
-    EXPECT_TRUE(here);
+    while (!reported) yield();
   });
-  EXPECT_NE(reported.find("a panic"), std::string::npos);
+  EXPECT_TRUE(here);
 }
 
 TEST(after_func, runs_elsewhere_when_that_runtime_has_stopped) {

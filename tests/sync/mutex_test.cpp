@@ -343,7 +343,7 @@ TEST(mutex_fairness, unlock_gives_way_to_nobody) {
   test::run_on(1, [] {
     constexpr std::size_t fibers = 300;
     std::array<mutex, fibers> held;
-    std::size_t ran = 0;
+    std::atomic<std::size_t> ran = 0;
     wait_group waiting;
     for (mutex& m : held) {
       m.lock();
