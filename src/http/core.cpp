@@ -209,7 +209,8 @@ result<> http_core::serve(const context& ctx) {
     values_.emplace(std::move(values));
   }
   // From here on somebody may wait for served_, so nothing may leave but by its completion.
-  outcome_ = call_as_result([&] {
+  std::optional<result<>> outcome;
+  call_into(outcome, [&] {
     const exit_reporter in_flight_report{[this] {
       std::string text;
       for (const std::string& name : in_flight()) {
@@ -217,9 +218,12 @@ result<> http_core::serve(const context& ctx) {
       }
       return text;
     }};
-    return stop(call_as_result(
-        [&] { return accept_until(make_context(ctx, until_stopped, "http::server")); }));
+    std::optional<result<>> accepted;
+    call_into(accepted,
+              [&] { return accept_until(make_context(ctx, until_stopped, "http::server")); });
+    return stop(std::move(*accepted));
   });
+  outcome_ = std::move(*outcome);
   if (!outcome_ && outcome_.error().is(errc::panic)) abandon();
   until_stopped->detach();
   {
