@@ -99,13 +99,8 @@ if(EXEUNT_SANITIZE)
   add_link_options(${sanitize})
 endif()
 
-# What tests find in their environment: how to start themselves again, and what lets sanitizers name
-# functions in their reports.
+# What tests find in their environment, so that sanitizers name functions in their reports.
 set(EXEUNT_TEST_ENVIRONMENT)
-if(CMAKE_CROSSCOMPILING_EMULATOR)
-  list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
-  list(APPEND EXEUNT_TEST_ENVIRONMENT "EXEUNT_TEST_EMULATOR=${emulator}")
-endif()
 if(EXEUNT_SANITIZE)
   find_program(EXEUNT_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
   if(EXEUNT_SYMBOLIZER)

@@ -155,7 +155,21 @@ function(exeunt_test room)
   target_compile_options(${target} PRIVATE ${arg_OPTIONS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} ${arg_INSTEAD}
                         $<IF:$<BOOL:${arg_OWN_MAIN}>,GTest::gtest,GTest::gtest_main>)
-  add_test(NAME ${room}.${arg_NAME} COMMAND ${target})
+  set(command ${target})
+  if(CMAKE_CROSSCOMPILING_EMULATOR)
+    # A test that starts its own program again, as death tests do, finds this script to start: the
+    # kernel may not know how to run another CPU's code.
+    set(command ${CMAKE_CURRENT_BINARY_DIR}/${target}.run)
+    list(GET CMAKE_CROSSCOMPILING_EMULATOR 0 emulator)
+    list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulation)
+    string(REPLACE "${emulator}" "${emulator} -0 \"$0\"" emulation "${emulation}")
+    file(GENERATE OUTPUT ${command} CONTENT
+"#!/bin/sh
+EXEUNT_TEST_PROGRAM=$0 exec ${emulation} '$<TARGET_FILE:${target}>' \"$@\"
+"
+         FILE_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
+  endif()
+  add_test(NAME ${room}.${arg_NAME} COMMAND ${command})
   math(EXPR timeout "${arg_TIMEOUT} * ${EXEUNT_TEST_TIMEOUT_FACTOR}")
   set_tests_properties(${room}.${arg_NAME} PROPERTIES LABELS "${arg_LABEL};${room}"
                        TIMEOUT ${timeout} RUN_SERIAL ${arg_SERIAL}

@@ -166,6 +166,7 @@ void timeout_waiter::begin(clock::time_point when) noexcept {
     start(when);
     return;
   }
+  if (sched::forked_without_exec()) sched::refuse_in_child("waits until a time");
   thread_block& block = sched::this_thread().block;
   EXEUNT_ASSERT(block.timeout == nullptr, "a thread has one deadline at a time");
   block.timeout = this;

@@ -7,7 +7,7 @@
 //   I3  After stop() no worker of this runtime runs anything, except a bounded stop that says so.
 //       The fiber that called for that one is none from then on, but part of a plain thread.
 //   I4  A core lives until no thread is inside make_ready_last() or has a runtime_hold, and for
-//       good if it has abandoned a fiber: wakers may still find the fiber's waiters, and call its home.
+//       good if it has abandoned a fiber: wakers may still find the fiber's waiters, and its home.
 // Locks: registry_lock guards the list of runtimes; it is taken before a slab's lock.
 // Wake-ups: run_body() is woken by its fiber's end; stop() by the last worker that falls idle and
 //   by each worker's end. stop() wakes those that wait from outside for what it has abandoned, by

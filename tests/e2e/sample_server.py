@@ -61,7 +61,8 @@ class SampleServer:
                 break
             for key, _ in ready:
                 if key.fileobj is self.listener:
-                    self.accept_all()
+                    if not self.draining:            # closed by the same round's wake-up
+                        self.accept_all()
                 elif key.fileobj is self.wake_reader:
                     self.wake_reader.recv(64)
                     self.stop()

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,17 +30,15 @@ class child {
         std::string{"--gtest_filter="} +
         ::testing::UnitTest::GetInstance()->current_test_info()->test_suite_name() + "." +
         ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::vector<std::string> words = emulator();
-    words.insert(words.end(), {"/proc/self/exe", filter, "--gtest_brief=1"});
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
+    // Another CPU's program is started by a script (cmake/room.cmake).
+    const char* const script = std::getenv("EXEUNT_TEST_PROGRAM");
+    const char* const program = script == nullptr ? "/proc/self/exe" : script;
     ::setenv(variable, std::string{body}.c_str(), 1);
     pid_ = ::fork();
     if (pid_ == 0) {
       ::dup2(ends[1], STDOUT_FILENO);
       ::dup2(ends[1], STDERR_FILENO);
-      ::execvp(arguments[0], arguments.data());
+      ::execl(program, program, filter.c_str(), "--gtest_brief=1", nullptr);
       ::_exit(127);
     }
     ::unsetenv(variable);
@@ -85,16 +82,6 @@ class child {
 
  private:
   static constexpr const char* variable = "EXEUNT_TEST_CHILD";
-
-  // What this program is run by, if it is another CPU's: the kernel may not know how to start it.
-  static std::vector<std::string> emulator() {
-    std::vector<std::string> words;
-    if (const char* const line = std::getenv("EXEUNT_TEST_EMULATOR")) {
-      std::istringstream text{line};
-      for (std::string word; text >> word;) words.push_back(word);
-    }
-    return words;
-  }
 
   bool read_some() {
     char bytes[4096];
