@@ -39,6 +39,8 @@ class run_queue {
     const std::uint32_t head = head_.load(detail::memory_order_acquire);  // order: snapshot.
     return tail_.load(detail::memory_order_acquire) - head;
   }
+  /// Owner only: for so many more there is room at least.
+  [[nodiscard]] std::uint32_t room() const noexcept { return capacity - size(); }
   [[nodiscard]] bool empty() const noexcept { return static_cast<std::int32_t>(size()) <= 0; }
 
  private:

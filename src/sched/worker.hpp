@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 
@@ -90,7 +91,9 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* find_ready() noexcept;
   fiber* search() noexcept;
   void queue_rest(fiber* rest) noexcept;
-  bool look_around() noexcept;
+  fiber* take_shared(std::size_t most) noexcept;
+  bool has_backlog() noexcept;
+  bool look_around(bool at_descriptors) noexcept;
   fiber* take_mail() noexcept;
   fiber* steal_from(worker& victim, bool also_next) noexcept;
   fiber* swap_next(fiber* with) noexcept;
@@ -124,6 +127,7 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<std::uint32_t> turns_{0};  // Switches so far: tells thieves who is stuck.
   run_queue queue_;
   std::uint32_t until_look_ = 0;  // So many turns until the next look around.
+  std::uint32_t looks_without_poll_ = 0;
   std::uint32_t next_turns_ = 0;  // Runs from next_ in a row.
   std::uint32_t operations_ = 0;  // Checkpoints since the last switch.
   clock::time_point last_look_{};

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -14,6 +16,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <exeunt/sched/io.hpp>
 #include <exeunt/sched/runtime.hpp>
@@ -132,6 +135,40 @@ TEST_P(starvation, a_fiber_started_by_a_thread_runs) {
 
 TEST_P(starvation, a_fiber_at_the_end_of_the_queue_runs) {
   run([](std::atomic<bool>& flag) { go([&flag] { flag = true; }); });
+}
+
+// Goal:   of more busy descriptors than a worker's queue has room for, each gets its turns.
+// Method: fibers that make their own descriptor ready and wait for it, until one of them has had
+//         many turns. A queue that overflows lets its older half wait behind all that comes later:
+//         the least favoured then had none while the most favoured had all of them.
+TEST(fairness, many_busy_descriptors_take_turns) {
+  constexpr std::size_t fibers = 600;
+  constexpr int turns = 100;
+  runtime workers{{.procs = 1}};
+  workers.run([&] {
+    std::vector<int> had(fibers, 0);
+    bool over = false;
+    semaphore done;
+    for (int& mine : had) {
+      go([&] {
+        const int fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        ASSERT_GE(fd, 0);
+        auto own = detail::io_descriptor::adopt(fd);
+        ASSERT_TRUE(own);
+        std::uint64_t one = 1;
+        while (!over) {
+          ASSERT_EQ(::write(own->fd(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+          ASSERT_TRUE(own->wait(detail::io_direction::read, detail::wait_reason::io_read, nullptr));
+          ASSERT_EQ(::read(own->fd(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+          over = over || ++mine == turns;
+        }
+        done.post();
+      });
+    }
+    for (std::size_t i = 0; i < fibers; ++i) done.wait();
+    EXPECT_GE(*std::ranges::min_element(had), turns / 2);
+  });
+  EXPECT_EQ(workers.stop(), 0U);
 }
 
 std::string name_of(const ::testing::TestParamInfo<starvation::ParamType>& kind) {
