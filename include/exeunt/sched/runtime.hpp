@@ -145,7 +145,11 @@ class EXEUNT_API runtime {
   /// Ordering: what the fibers did happens before stop() returns.
   std::size_t stop() noexcept;
 
-  /// Every fiber alive, oldest first. A snapshot: states may be old when it returns.
+  /// Every fiber alive, by id. A snapshot: states may be old when it returns.
+  ///
+  /// Throws: std::bad_alloc.
+  /// Cost:   a look at every control block, under a lock that new slabs of them need. For people
+  ///         and their tools, not for each request.
   [[nodiscard]] std::vector<fiber_info> fibers() const;
   [[nodiscard]] runtime_stats stats() const noexcept;
 
@@ -199,6 +203,9 @@ int run(F&& f, runtime_options options = {.signal_dumps = true},
 }
 
 /// All fibers of all runtimes as text, for logs and debug pages.
+///
+/// Throws: std::bad_alloc.
+/// Cost:   as runtime::fibers() of each.
 EXEUNT_API std::string dump_fibers();
 
 }  // namespace exeunt

@@ -36,6 +36,8 @@ class delayed_call;
 class EXEUNT_API timer {
  public:
   /// Sends the time on channel() once `d` has passed; for d <= 0, at once.
+  /// Throws:  std::bad_alloc.
+  /// Asserts: that the default runtime can be started, if it is needed and was not.
   [[nodiscard]] explicit timer(clock::duration d);
 
   timer(timer&& other) noexcept;
@@ -73,6 +75,8 @@ class EXEUNT_API timer {
 ///
 /// In a select, `on_recv(after(2s), …)` needs no care: when the last copy of the channel is gone,
 /// so is its timer. select's own after() case needs no channel at all.
+///
+/// Throws: as timer.
 [[nodiscard]] EXEUNT_API recv_only<clock::time_point> after(clock::duration d);
 
 namespace detail {
