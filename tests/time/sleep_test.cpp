@@ -147,8 +147,8 @@ TEST(sleep_at_exit, needs_no_runtime) {
 TEST(sleep_on_a_thread, ends_once_though_a_cancel_comes_with_the_deadline) {
   for (int round = 0; round < 500; ++round) {
     auto [ctx, cancel] = with_cancel(context::background());
-    std::thread sleeper{[ctx = context{ctx}] {
-      const auto ended = sleep(ctx, 20us);
+    std::thread sleeper{[its = context{ctx}] {
+      const auto ended = sleep(its, 20us);
       EXPECT_TRUE(ended || ended.error().is(errc::canceled));
     }};
     const auto until = clock::now() + 20us;
