@@ -122,8 +122,8 @@ int serve(const options& given, const ex::context& signals) {
     const ex::close_on_exit drained{api_has_drained};
     return end_of_component{"api", ctx}(api.serve(ctx));
   });
-  group.go({.name = "debug"}, [&, &shown = shown](ex::context ctx) {
-    return end_of_component{"debug", ctx}(debug.serve(shown));
+  group.go({.name = "debug"}, [&, &until = shown](ex::context ctx) {
+    return end_of_component{"debug", ctx}(debug.serve(until));
   });
   group.go({.name = "crasher"}, [&](ex::context ctx) {
     end_of_component end{"crasher", ctx};
