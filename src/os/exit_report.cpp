@@ -21,6 +21,7 @@
 #include <vector>
 
 #include <exeunt/base/log.hpp>
+#include <exeunt/base/race.hpp>
 #include <exeunt/base/ref_counted.hpp>
 #include <exeunt/os/signal.hpp>
 #include <exeunt/sched/runtime.hpp>
@@ -43,7 +44,12 @@ struct exit_reporters {
 
   // Never destroyed: the report may be under way when the process's statics go.
   static exit_reporters& all() noexcept {
-    static exit_reporters* const instance = new exit_reporters;
+    static exit_reporters* const instance = [] {
+      auto* const made = new exit_reporters;
+      race_release(made);
+      return made;
+    }();
+    race_acquire(instance);  // Or its lock's first use would look like a race with its making.
     return *instance;
   }
 

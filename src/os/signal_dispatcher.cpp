@@ -107,22 +107,37 @@ void for_each(const signal_set& signals, F&& f) {
 }  // namespace
 
 signal_dispatcher& signal_dispatcher::instance() {
-  static signal_dispatcher* const only = new signal_dispatcher;
+  static signal_dispatcher* const only = [] {
+    auto* const made = new signal_dispatcher;
+    detail::race_release(made);
+    return made;
+  }();
+  detail::race_acquire(only);  // Or its locks' first use would look like a race with its making.
   return *only;
+}
+
+// A forked child has no delivering thread. It is told before it takes a lock, which a thread that
+// is not there either may hold for ever.
+bool signal_dispatcher::in_forked_child() const noexcept {
+  const pid_t process = process_.load(memory_order_relaxed);  // order: see start_threads().
+  return process != 0 && process != ::getpid();
+}
+
+void signal_dispatcher::refuse_in_child() const noexcept {
+  if (in_forked_child()) {
+    detail::fatal("a forked child asks for signals; only exec is allowed after fork");
+  }
 }
 
 // Under lock_.
 void signal_dispatcher::start_threads() {
-  if (started_) {
-    if (::getpid() == process_) return;
-    detail::fatal("a forked child asks for signals; only exec is allowed after fork");
-  }
+  if (started_) return;
   // order: relaxed; under lock_.
   if (wake_fd.load(memory_order_relaxed) < 0) {
     const int made = ::eventfd(0, EFD_CLOEXEC);
     if (made < 0) throw std::system_error{errno, std::system_category(), "eventfd"};
-    wake_fd.store(made, memory_order_release);  // order: see ring().
-    process_ = ::getpid();
+    wake_fd.store(made, memory_order_release);         // order: see ring().
+    process_.store(::getpid(), memory_order_relaxed);  // order: a child has it by the fork.
   }
   const detail::all_signals_blocked blocked;
   std::thread{[this] { run_cancels(); }}.detach();
@@ -149,6 +164,7 @@ void signal_dispatcher::release_unwanted(const signal_set& signals, bool deadly)
 }
 
 void signal_dispatcher::subscribe(ref_ptr<signal_target> target) {
+  refuse_in_child();
   const signal_set signals = target_access::signals(*target);
   {
     const std::lock_guard guard{lock_};
@@ -160,6 +176,7 @@ void signal_dispatcher::subscribe(ref_ptr<signal_target> target) {
 }
 
 void signal_dispatcher::unsubscribe(signal_target& target) noexcept {
+  if (in_forked_child()) return;
   {
     const std::lock_guard guard{lock_};
     target_access::leaving(target) = true;
@@ -175,6 +192,7 @@ void signal_dispatcher::leave(signal_target& target) noexcept {
 }
 
 void signal_dispatcher::set_base(const signal_set& signals, bool is_ignored) {
+  refuse_in_child();
   {
     const std::lock_guard guard{lock_};
     start_threads();
@@ -190,6 +208,7 @@ void signal_dispatcher::set_base(const signal_set& signals, bool is_ignored) {
 }
 
 void signal_dispatcher::add_quit_dumps() {
+  refuse_in_child();
   const std::lock_guard guard{lock_};
   start_threads();
   ++quit_dumps_;
@@ -198,13 +217,13 @@ void signal_dispatcher::add_quit_dumps() {
 }
 
 void signal_dispatcher::remove_quit_dumps() noexcept {
+  if (in_forked_child()) return;
   const std::lock_guard guard{lock_};
   --quit_dumps_;
   if (!wanted(SIGQUIT)) table_.uninstall(SIGQUIT, true);
 }
 
 void signal_dispatcher::wait_round(signal_target* leaving) noexcept {
-  if (::getpid() != process_) return;  // A forked child: nobody would wake us.
   // A former handler of SIGQUIT may exit the process from the delivering thread. No other round is
   // under way then, and this one will not go on.
   if (std::this_thread::get_id() == delivering_) return;

@@ -115,6 +115,8 @@ class signal_dispatcher {
 
   signal_dispatcher() = default;
   void start_threads();
+  [[nodiscard]] bool in_forked_child() const noexcept;
+  void refuse_in_child() const noexcept;
   void run_delivery() noexcept;
   void run_cancels() noexcept;
   void do_round() noexcept;
@@ -130,7 +132,7 @@ class signal_dispatcher {
   std::vector<detail::ref_ptr<detail::signal_target>> targets_;
   unsigned quit_dumps_ = 0;
   bool started_ = false;
-  pid_t process_ = 0;  // A forked child has no delivering thread.
+  detail::atomic<pid_t> process_{0};  // Who has the threads, once they are started.
   std::thread::id delivering_;
 
   std::vector<detail::ref_ptr<detail::signal_target>> receivers_;  // The delivering thread's own.

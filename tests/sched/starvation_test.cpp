@@ -147,7 +147,7 @@ TEST(fairness, many_busy_descriptors_take_turns) {
   runtime workers{{.procs = 1}};
   workers.run([&] {
     std::vector<int> had(fibers, 0);
-    bool over = false;
+    std::atomic<bool> over{false};
     semaphore done;
     for (int& mine : had) {
       go([&] {
@@ -160,7 +160,7 @@ TEST(fairness, many_busy_descriptors_take_turns) {
           ASSERT_EQ(::write(own->fd(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
           ASSERT_TRUE(own->wait(detail::io_direction::read, detail::wait_reason::io_read, nullptr));
           ASSERT_EQ(::read(own->fd(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
-          over = over || ++mine == turns;
+          if (++mine == turns) over = true;
         }
         done.post();
       });
