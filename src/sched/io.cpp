@@ -27,6 +27,7 @@
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
+#include <exeunt/base/race.hpp>
 #include <exeunt/sched/cancel.hpp>
 #include <exeunt/sched/timer_node.hpp>
 
@@ -90,6 +91,7 @@ io_registry::~io_registry() {
 }
 
 io_slot* io_registry::get(runtime_core& home) {
+  const detail::race_ignore own;
   const detail::spin_guard guard{lock_};
   if (free_ == nullptr) {
     slabs_.reserve(slabs_.size() + 1);
