@@ -25,6 +25,7 @@
 #include <exeunt/os/signal.hpp>
 #include <exeunt/sched/blocking.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/os_thread.hpp>
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sync/condition_variable.hpp>
 #include <exeunt/sync/mutex.hpp>

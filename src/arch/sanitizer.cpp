@@ -29,8 +29,6 @@ void __tsan_set_fiber_name(void* fiber, const char* name);
 #endif
 }
 
-#define EXEUNT_NO_ASAN __attribute__((no_sanitize("address")))
-
 namespace exeunt::arch {
 
 void san_create([[maybe_unused]] san_context& context, [[maybe_unused]] const char* name) {

@@ -6,7 +6,7 @@
 // it, so ThreadSanitizer is announced by EXEUNT_TSAN=1; AddressSanitizer announces itself.
 //
 // Use, around every switch:  san_before_switch(from, to, from_dies);
-//                            exeunt_switch(...);
+//                            switch_to(...);
 //                            san_after_switch(self);   // on the other stack, with its own context
 // Nothing but the switch may stand in between, least of all instrumented code.
 #pragma once
@@ -31,18 +31,31 @@
 #define EXEUNT_SAN_THREAD 0
 #endif
 
+/// For functions that hold a switch. AddressSanitizer's frames keep a base in a register that the
+/// switch changes.
+#if EXEUNT_SAN_ADDRESS
+#define EXEUNT_NO_ASAN [[gnu::no_sanitize_address]]
+#else
+#define EXEUNT_NO_ASAN
+#endif
+
 namespace exeunt::arch {
+
+#if EXEUNT_SAN_ADDRESS || EXEUNT_SAN_THREAD
 
 /// What the sanitizers know of one stack: a fiber's, or a thread's own.
 struct san_context {
   void* fake_stack = nullptr;    ///< AddressSanitizer's shadow frames while the stack is left
-  const void* bottom = nullptr;  ///< lowest usable byte; the fiber's owner sets it with the stack
+  const void* bottom = nullptr;  ///< lowest usable byte; see san_bind()
   std::size_t size = 0;          ///< usable bytes
   void* tsan = nullptr;          ///< ThreadSanitizer's fiber
 };
 
-#if EXEUNT_SAN_ADDRESS || EXEUNT_SAN_THREAD
-
+/// The fiber has a stack now.
+inline void san_bind(san_context& context, const void* bottom, std::size_t size) {
+  context.bottom = bottom;
+  context.size = size;
+}
 /// Announces a new fiber; the place of the call shows as its creation. `name` is copied and may be
 /// null.
 void san_create(san_context& context, const char* name);
@@ -60,6 +73,9 @@ void san_recycle(void* base, std::size_t size);
 
 #else
 
+struct san_context {};
+
+inline void san_bind(san_context& /*context*/, const void* /*bottom*/, std::size_t /*size*/) {}
 inline void san_create(san_context& /*context*/, const char* /*name*/) {}
 inline void san_destroy(san_context& /*context*/) {}
 inline void san_adopt_thread(san_context& /*context*/) {}

@@ -10,9 +10,10 @@
 #include <exeunt/base/assert.hpp>
 
 extern "C" {
-// In switch_<cpu>.S and trace_<cpu>.S.
+// In entry_<cpu>.S and trace_<cpu>.S.
 [[gnu::visibility("hidden")]] extern const char exeunt_entry[];
-[[gnu::visibility("hidden")]] void exeunt_visit_parked(void* sp, void (*visit)(void*), void* arg);
+[[gnu::visibility("hidden")]] void exeunt_visit_parked(const exeunt::arch::switch_context* parked,
+                                                       void (*visit)(void*), void* arg);
 }
 
 namespace exeunt::arch {
@@ -40,27 +41,21 @@ _Unwind_Reason_Code on_frame(_Unwind_Context* context, void* arg) {
 
 }  // namespace
 
-void* make_frame(void* stack_top, entry_function entry, void* arg) {
+switch_context make_frame(void* stack_top, entry_function entry, void* arg) {
   EXEUNT_ASSERT(reinterpret_cast<std::uintptr_t>(stack_top) % 16 == 0, "an unaligned stack");
-  auto* const top = static_cast<std::byte*>(stack_top);
-  // Two words of zeros above the frame: where a walk by frame pointers or by guessing ends.
-  std::byte* const sp = top - 16 - switch_frame_bytes;
-  for (auto* word = reinterpret_cast<void**>(sp); word != stack_top; ++word) *word = nullptr;
-  auto* const frame = reinterpret_cast<void**>(sp);
-#if defined(__x86_64__)
-  frame[3] = reinterpret_cast<void*>(entry);  // r12
-  frame[2] = arg;                             // r13
-#else
-  frame[2] = reinterpret_cast<void*>(entry);  // x19
-  frame[3] = arg;                             // x20
-#endif
-  frame[switch_frame_pc / sizeof(void*)] = const_cast<char*>(exeunt_entry);
-  return sp;
+  // What exeunt_entry looks for, and above it two words of zeros: where a walk by frame pointers or
+  // by guessing ends.
+  auto* const sp = static_cast<void**>(stack_top) - 4;
+  sp[0] = reinterpret_cast<void*>(entry);
+  sp[1] = arg;
+  sp[2] = nullptr;
+  sp[3] = nullptr;
+  return {.sp = sp, .fp = nullptr, .pc = const_cast<char*>(exeunt_entry)};
 }
 
-int backtrace_parked(void* sp, void** pcs, int max) {
+int backtrace_parked(const switch_context& parked, void** pcs, int max) {
   walk w{pcs, max, 0, false};
-  exeunt_visit_parked(sp, [](void* arg) { _Unwind_Backtrace(on_frame, arg); }, &w);
+  exeunt_visit_parked(&parked, [](void* arg) { _Unwind_Backtrace(on_frame, arg); }, &w);
   return w.depth;
 }
 

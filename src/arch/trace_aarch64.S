@@ -36,13 +36,13 @@ exeunt_call_tracing:                    // x0: fn, x1: arg, x2: throw_trace*
         .cfi_endproc
         .size   exeunt_call_tracing, . - exeunt_call_tracing
 
-// While visit() runs, this frame claims to be exeunt_switch() on the parked stack: its CFA and the
-// saved registers are those of the picture in switch_aarch64.S. What runs is the caller's stack.
+// While visit() runs, this frame claims to have been called by the parked stack; trace_x86_64.S
+// explains how. DW_OP_breg19 is 0x83.
         .p2align 4
         .globl  exeunt_visit_parked
         .hidden exeunt_visit_parked
         .type   exeunt_visit_parked, %function
-exeunt_visit_parked:                    // x0: saved sp, x1: visit, x2: arg
+exeunt_visit_parked:                    // x0: switch_context*, x1: visit, x2: arg
         .cfi_startproc
         hint    #34                     // bti c
         stp     x29, x30, [sp, #-32]!
@@ -54,19 +54,10 @@ exeunt_visit_parked:                    // x0: saved sp, x1: visit, x2: arg
         mov     x19, x0
         mov     x0, x2
         .cfi_remember_state
-        .cfi_def_cfa x19, 160
-        .cfi_offset x29, -160
-        .cfi_offset x30, -152
-        .cfi_offset x19, -144
-        .cfi_offset x20, -136
-        .cfi_offset x21, -128
-        .cfi_offset x22, -120
-        .cfi_offset x23, -112
-        .cfi_offset x24, -104
-        .cfi_offset x25, -96
-        .cfi_offset x26, -88
-        .cfi_offset x27, -80
-        .cfi_offset x28, -72
+        .cfi_escape 0x0f, 3, 0x83, 0, 0x06      // the CFA is what lies at x19: sp
+        .cfi_escape 0x10, 29, 2, 0x83, 8        // x29 is at x19 + 8: fp
+        .cfi_escape 0x10, 30, 2, 0x83, 16       // the return address is at x19 + 16: pc
+        .cfi_undefined x19
         blr     x1
         nop                             // the return address must lie inside the claim
         .cfi_restore_state

@@ -37,13 +37,15 @@ exeunt_call_tracing:                    // rdi: fn, rsi: arg, rdx: throw_trace*
         .cfi_endproc
         .size   exeunt_call_tracing, . - exeunt_call_tracing
 
-// While visit() runs, this frame claims to be exeunt_switch() on the parked stack: its CFA and the
-// saved registers are those of the picture in switch_x86_64.S. The stack that runs is the caller's.
+// While visit() runs, this frame claims to have been called by the parked stack: the caller's rsp,
+// rbp and rip are the words of its switch_context. They lie nowhere near each other, hence DWARF
+// expressions: DW_CFA_def_cfa_expression (0x0f) and DW_CFA_expression (0x10), of a register, a
+// length, and DW_OP_breg3 (0x73, rbx plus so much), here and there with DW_OP_deref (0x06).
         .p2align 4
         .globl  exeunt_visit_parked
         .hidden exeunt_visit_parked
         .type   exeunt_visit_parked, @function
-exeunt_visit_parked:                    // rdi: saved sp, rsi: visit, rdx: arg
+exeunt_visit_parked:                    // rdi: switch_context*, rsi: visit, rdx: arg
         .cfi_startproc
         endbr64
         pushq   %rbx
@@ -52,14 +54,10 @@ exeunt_visit_parked:                    // rdi: saved sp, rsi: visit, rdx: arg
         movq    %rdi, %rbx
         movq    %rdx, %rdi
         .cfi_remember_state
-        .cfi_def_cfa %rbx, 56
-        .cfi_offset %rip, -8
-        .cfi_offset %rbp, -16
-        .cfi_offset %rbx, -24
-        .cfi_offset %r12, -32
-        .cfi_offset %r13, -40
-        .cfi_offset %r14, -48
-        .cfi_offset %r15, -56
+        .cfi_escape 0x0f, 3, 0x73, 0, 0x06      // the CFA is what lies at rbx: sp
+        .cfi_escape 0x10, 6, 2, 0x73, 8         // rbp is at rbx + 8: fp
+        .cfi_escape 0x10, 16, 2, 0x73, 16       // rip is at rbx + 16: pc
+        .cfi_undefined %rbx
         callq   *%rsi
         nop                             // the return address must lie inside the claim
         .cfi_restore_state

@@ -17,29 +17,42 @@
 #include "arch/eh_state.hpp"
 #include "arch/sanitizer.hpp"
 #include "arch/stack.hpp"
+#include "arch/switch.hpp"
 
 namespace exeunt::sched {
 
 class runtime_core;
 
-/// Legal moves: free -> ready -> running -> {parked, ready, free}; parked -> ready.
-enum class fiber_state : std::uint8_t { free, ready, running, parked };
+/// Legal moves: free -> ready -> {parked, free}; parked -> ready. One that runs is ready, and on
+/// its stack.
+enum class fiber_state : std::uint8_t { free, ready, parked };
+
+/// Who may enter a fiber's stack.
+enum class fiber_seat : std::uint8_t {
+  free,   ///< whoever takes the fiber out of a queue
+  taken,  ///< nobody: a thread is on it, though the fiber may be queued already
+  none,   ///< it has no stack yet
+};
 
 struct alignas(64) fiber {
-  // The first lines: what a switch and the queues touch.
-  void* sp = nullptr;            ///< saved stack pointer; null until the first run
-  fiber* next = nullptr;         ///< in a queue or in a free list
-  runtime_core* home = nullptr;  ///< the runtime it belongs to, for good
+  // The first line: what a switch and the queues touch.
+  arch::switch_context context;  ///< where it goes on
+  fiber* next = nullptr;         ///< in a shared queue or in a free list
+  arch::eh_state eh;
+  detail::atomic<fiber_seat> on_stack{fiber_seat::none};
   detail::atomic<fiber_state> state{fiber_state::free};
   detail::wait_reason waits_for = detail::wait_reason::none;
-  std::uint16_t last_worker = 0;  ///< who ran it last
-  std::uint32_t stack_kib = 0;    ///< asked for; 0 is the default
-  const void* waits_on = nullptr;
-  clock::time_point since{};  ///< when it parked, by its worker's last look at the clock
-  arch::eh_state eh;
-  arch::stack stack;  ///< bound at the first run
+  bool unguarded = false;         ///< its stack has no guard: the saved sp is checked
+  std::uint16_t last_worker = 0;  ///< under forced migration: who was given it last
+  std::uint16_t bound_to = 0;     ///< by lock_os_thread: the worker's index plus 1; 0: nobody
+  runtime_core* home = nullptr;   ///< the runtime it belongs to, for good
 
   // The rest: start, end and reports.
+  const void* waits_on = nullptr;
+  clock::time_point since{};       ///< when it parked, by its worker's last look at the clock
+  arch::stack stack;               ///< bound at the first run
+  std::uint32_t stack_kib = 0;     ///< asked for; 0 is the default
+  std::uint32_t thread_locks = 0;  ///< how many lock_os_thread it holds
   detail::atomic<std::uint64_t> id{0};
   std::source_location started_at;
   unique_function<void()> body;
@@ -49,7 +62,14 @@ struct alignas(64) fiber {
 #else
   [[no_unique_address]] arch::san_context san;
 #endif
+
+  /// What going on with it will read first.
+  void prefetch_stack() const noexcept {
+    __builtin_prefetch(context.sp, 1);
+    __builtin_prefetch(static_cast<const char*>(context.sp) + 64, 1);
+  }
 };
+static_assert(offsetof(fiber, waits_on) == 64, "a switch touches one line of a block");
 
 /// Control blocks in slabs that live as long as their runtime: a block is never given back to the
 /// system, so that a dump may look at any of them at any time.

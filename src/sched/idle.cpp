@@ -10,8 +10,9 @@
 // all work once more. Of two such sequences at least one sees the other's first step. The fences
 // are the two of fence.hpp: the producer's costs nothing, the sleeper's a system call.
 //
-// The last look includes what is next to run on a worker that stays with its fiber: only that one
-// worker would ever take it, and may not for long.
+// One fiber that waits behind another is no work for others: to run it where its data are takes
+// less time than to wake a thread. Nobody is woken for it, and the last look does not count it,
+// unless its worker stays with the fiber it runs; if it does so later the monitor tells.
 //
 // The poller is watched while anybody sleeps. Who leaves it counts as searching, so that, should it
 // find work, the last searcher's wake-up brings somebody there in its place. A worker that went to
@@ -56,7 +57,7 @@ using detail::memory_order_release;
 using detail::memory_order_seq_cst;
 
 bool runtime_core::may_search() noexcept {
-  const auto busy = static_cast<std::int32_t>(workers_.size()) -
+  const auto busy = static_cast<std::int32_t>(procs()) -
                     static_cast<std::int32_t>(idle_count_.load(memory_order_relaxed));
   if (2 * searching_.load(memory_order_relaxed) >= busy) return false;
   searching_.fetch_add(1, memory_order_seq_cst);
@@ -91,7 +92,7 @@ void runtime_core::wake_one() noexcept {
 // Under idle_lock_.
 void runtime_core::wake_idle(worker& w) noexcept {
   idle_count_.fetch_sub(1, memory_order_seq_cst);
-  w.idle_ = false;
+  w.idle_.store(false, memory_order_relaxed);
   if (in_poller_ == &w) {
     in_poller_ = nullptr;
     w.woken_.store(1, memory_order_release);
@@ -106,7 +107,7 @@ void runtime_core::wake_idle(worker& w) noexcept {
 void runtime_core::wake_worker(worker& w) noexcept {
   atomic_fence();
   const detail::spin_guard guard{idle_lock_};
-  if (w.idle_) wake_idle(w);
+  if (w.idle_.load(memory_order_relaxed)) wake_idle(w);
 }
 
 bool runtime_core::poller_is_taken() noexcept {
@@ -116,8 +117,8 @@ bool runtime_core::poller_is_taken() noexcept {
 
 bool runtime_core::work_in_sight(worker& w) noexcept {
   if (stopping() || !injected_.empty() || w.has_mail_.load(memory_order_relaxed)) return true;
-  for (const auto& other : workers_) {
-    if (!other->queue_.empty() || other->next_is_stuck()) return true;
+  for (const worker& other : workers_) {
+    if (other.has_spare_work()) return true;
   }
   return false;
 }
@@ -129,7 +130,7 @@ void runtime_core::sleep(worker& w) noexcept {
   w.woken_.store(0, memory_order_relaxed);
   {
     const detail::spin_guard guard{idle_lock_};
-    w.idle_ = true;
+    w.idle_.store(true, memory_order_relaxed);
     if (!poller_taken_) {
       poller_taken_ = true;
       in_poller_ = &w;
@@ -140,12 +141,9 @@ void runtime_core::sleep(worker& w) noexcept {
     } else {
       idle_.push_back(w);
     }
-    // order: seq_cst, both; wait_until_quiet() does the reverse.
-    const std::uint32_t idle = idle_count_.fetch_add(1, memory_order_seq_cst) + 1;
-    if (idle + 1 >= workers_.size() && quiet_awaited_.load(memory_order_seq_cst)) {
-      futex_wake(idle_count_, INT32_MAX);
-    }
+    idle_count_.fetch_add(1, memory_order_seq_cst);
   }
+  tell_quiet();
   if (searched) searching_.fetch_sub(1, memory_order_seq_cst);
   heavy_fence();  // Between registering as idle and the last look.
   if (!work_in_sight(w)) {
@@ -167,19 +165,23 @@ void runtime_core::sleep(worker& w) noexcept {
 
 // The sleeper's own side of the end of its sleep.
 void runtime_core::wake_up(worker& w, bool polled) noexcept {
-  const detail::spin_guard guard{idle_lock_};
-  if (polled) {
-    poller_taken_ = false;
-    if (!std::exchange(w.searching_, true)) searching_.fetch_add(1, memory_order_seq_cst);
+  {
+    const detail::spin_guard guard{idle_lock_};
+    if (polled) {
+      poller_taken_ = false;
+      if (!std::exchange(w.searching_, true)) searching_.fetch_add(1, memory_order_seq_cst);
+    }
+    if (w.idle_.load(memory_order_relaxed)) {  // Else somebody took us out, and counted us.
+      w.idle_.store(false, memory_order_relaxed);
+      if (in_poller_ == &w) {
+        in_poller_ = nullptr;
+      } else {
+        decltype(idle_)::remove(w);
+      }
+      idle_count_.fetch_sub(1, memory_order_seq_cst);
+    }
   }
-  if (!w.idle_) return;  // Somebody took us out, and counted us.
-  w.idle_ = false;
-  if (in_poller_ == &w) {
-    in_poller_ = nullptr;
-  } else {
-    decltype(idle_)::remove(w);
-  }
-  idle_count_.fetch_sub(1, memory_order_seq_cst);
+  monitor_.somebody_is_busy();
 }
 
 void runtime_core::timer_moved_forward(clock::time_point when) noexcept {
@@ -192,14 +194,27 @@ void runtime_core::timer_moved_forward(clock::time_point when) noexcept {
   if (in_poller_ != nullptr) poller_->wake();
 }
 
-void runtime_core::wait_until_quiet(std::size_t workers, clock::time_point limit) noexcept {
+// Something that wait_until_quiet() counts has changed.
+void runtime_core::tell_quiet() noexcept {
+  // order: seq_cst, after the change; wait_until_quiet() does the reverse.
+  if (!quiet_awaited_.load(memory_order_seq_cst)) return;
+  quiet_.fetch_add(1, memory_order_seq_cst);
+  futex_wake(quiet_, INT32_MAX);
+}
+
+// Until no worker runs anything, but the one that calls if it is `inside`.
+void runtime_core::wait_until_quiet(bool inside, clock::time_point limit) noexcept {
   quiet_awaited_.store(true, memory_order_seq_cst);
   for (;;) {
-    const std::uint32_t idle = idle_count_.load(memory_order_seq_cst);
-    if (idle == workers && injected_.empty()) return;
+    const std::uint32_t seen = quiet_.load(memory_order_seq_cst);
+    const std::uint32_t in_service = in_service_.load(memory_order_seq_cst);
+    if (idle_count_.load(memory_order_seq_cst) + (inside ? 1 : 0) >= in_service &&
+        injected_.empty()) {
+      return;
+    }
     const auto left = limit - clock::now();
     if (left <= clock::duration::zero()) return;
-    futex_wait_for(idle_count_, idle, left);
+    futex_wait_for(quiet_, seen, left);
   }
 }
 

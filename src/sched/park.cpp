@@ -2,15 +2,15 @@
 // Parking: how a fiber or a thread waits, and why its wake-up is not lost.
 //
 // One source. The caller links its waiter under the source's lock and parks with that lock. A
-// waker must hold the lock to find the waiter, and the lock is released only by release_lock(),
-// which runs after the caller has left its stack (I4 in worker.cpp); a thread resets its block
-// before it unlocks. So a wake-up always meets a caller that can be woken, exactly once, since
-// the waker has unlinked the waiter.
+// waker must hold the lock to find the waiter, and the caller unlocks only when all that is left
+// to do is to leave: a fiber may be queued from then on, and whoever is to run it waits until it
+// is off its stack (I4 in worker.cpp); a thread resets its block before it unlocks. So a wake-up
+// always meets a caller that can be woken, exactly once, since the waker has unlinked the waiter.
 //
-// Several sources. The ticket's word goes open -> parked -> claimed, or open -> claimed. The
-// caller moves it to `parked` only when it is off its stack. A claim that finds `open` does not
-// wake: the caller's own move fails then, and it goes on by itself. A claim that finds `parked`
-// wakes. Each is one compare-and-swap on the same word, so exactly one of the two happens.
+// Several sources. The ticket's word goes open -> parked -> claimed, or open -> claimed. A claim
+// that finds `open` does not wake: the caller's own move to `parked` fails then, and it goes on by
+// itself. A claim that finds `parked` wakes. Each is one compare-and-swap on the same word, so
+// exactly one of the two happens.
 //
 // A plain thread with a deadline sleeps until then and claims its own ticket, which no wake-up
 // follows; if the claim fails, somebody else's wake-up is on its way, and is waited for.
@@ -36,11 +36,11 @@
 #include "sched/fiber.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/switching.hpp"
 #include "sched/worker.hpp"
 
 namespace exeunt::detail {
 
-using sched::after_switch;
 using sched::fiber;
 using sched::fiber_state;
 using sched::thread_block;
@@ -108,7 +108,7 @@ void mark_parked(worker& here, wait_reason why, const void* on) noexcept {
 
 }  // namespace
 
-void park(spin_lock& held, wait_reason why, const void* on) noexcept {
+EXEUNT_NO_ASAN void park(spin_lock& held, wait_reason why, const void* on) noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr || here->running() == nullptr) {
     EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
@@ -119,19 +119,16 @@ void park(spin_lock& held, wait_reason why, const void* on) noexcept {
     return;
   }
   mark_parked(*here, why, on);
-  worker::leave(here, {.act =
-                           [](worker&, fiber&, const after_switch& after) noexcept {
-                             static_cast<spin_lock*>(after.argument)->unlock();
-                           },
-                       .argument = &held});
+  held.unlock();
+  worker::park(here);
 }
 
 void park(ticket& several, wait_reason why, const void* on) noexcept {
   park(several, why, on, nullptr, nullptr);
 }
 
-void park(ticket& several, wait_reason why, const void* on, void (*release)(void*) noexcept,
-          void* argument) noexcept {
+EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on,
+                         void (*release)(void*) noexcept, void* argument) noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr || here->running() == nullptr) {
     EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
@@ -148,17 +145,13 @@ void park(ticket& several, wait_reason why, const void* on, void (*release)(void
   }
   if (release == nullptr && several.winner() != nullptr) return;
   mark_parked(*here, why, on);
-  worker::leave(here, {.act =
-                           [](worker& there, fiber& left, const after_switch& after) noexcept {
-                             // Released first: a claim that comes now finds the ticket open, does
-                             // not wake, and the fiber stays ours until the commit below.
-                             if (after.release != nullptr) after.release(after.argument_2);
-                             if (static_cast<ticket*>(after.argument)->commit_park()) return;
-                             there.home().make_ready(left);  // Also tells the idle workers.
-                           },
-                       .argument = &several,
-                       .argument_2 = argument,
-                       .release = release});
+  // Released first: a claim that comes before the commit finds the ticket open, and does not wake.
+  if (release != nullptr) release(argument);
+  if (!several.commit_park()) {
+    here->running()->state.store(fiber_state::ready, memory_order_relaxed);  // order: dumps only.
+    return;
+  }
+  worker::park(here);
 }
 
 void timeout_waiter::begin(clock::time_point when) noexcept {
@@ -256,12 +249,11 @@ const char* to_string(wait_reason reason) noexcept {
 
 namespace exeunt {
 
-using sched::after_switch;
 using sched::fiber;
 using sched::fiber_state;
 using sched::worker;
 
-void yield() noexcept {
+EXEUNT_NO_ASAN void yield() noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr) {
     if (sched::forked_without_exec()) sched::refuse_in_child("yields");
@@ -269,10 +261,7 @@ void yield() noexcept {
     return;
   }
   EXEUNT_ASSERT(here->running() != nullptr);
-  here->running()->state.store(fiber_state::ready, detail::memory_order_relaxed);  // order: dumps.
-  worker::leave(here, {.act = [](worker& there, fiber& left, const after_switch&) noexcept {
-                  there.push_yielded(left);
-                }});
+  worker::yield(here);
 }
 
 void sleep(clock::duration d) noexcept {

@@ -98,6 +98,8 @@ std::vector<runtime_core*>& registry() {
 
 detail::atomic<std::uint64_t> fiber_ids{1};
 
+}  // namespace
+
 unsigned procs_wanted(unsigned asked) {
   constexpr unsigned procs_max = 1024;
   if (asked != 0) return std::min(asked, procs_max);
@@ -115,6 +117,8 @@ unsigned procs_wanted(unsigned asked) {
                                : std::thread::hardware_concurrency();
   return std::clamp(std::min(allowed, cgroup_cpu_limit()), 1U, procs_max);
 }
+
+namespace {
 
 std::string place(const std::source_location& where) {
   return std::string{where.file_name()} + ":" + std::to_string(where.line());
@@ -147,15 +151,17 @@ fiber_info info_of(const fiber& block, clock::time_point now) {
   info.name.assign(block.name, ::strnlen(block.name, sizeof block.name));
   info.started_at = block.started_at;
   switch (block.state.load(memory_order_relaxed)) {
-    case fiber_state::running:
-      info.state = fiber_info::run_state::running;
-      break;
     case fiber_state::parked:
       info.state = fiber_info::run_state::parked;
       info.waits_for = detail::to_string(block.waits_for);
       info.since = std::max(now - block.since, clock::duration::zero());
       break;
     case fiber_state::ready:
+      // order: relaxed; a snapshot.
+      if (block.on_stack.load(memory_order_relaxed) == fiber_seat::taken) {
+        info.state = fiber_info::run_state::running;
+      }
+      break;
     case fiber_state::free:
       break;
   }
@@ -183,11 +189,11 @@ detail::clock_source* clock_of_worker() noexcept {
   return here == nullptr ? nullptr : here->home().seam().clock;
 }
 
-std::uint64_t seed_of(const detail::seam& seam, unsigned index) noexcept {
-  return (seam.seed != 0 ? seam.seed : detail::random_seed()) + 0x9e3779b97f4a7c15U * (index + 1);
-}
-
 }  // namespace
+
+std::uint64_t runtime_core::seed_of(unsigned index) const noexcept {
+  return (seam_.seed != 0 ? seam_.seed : detail::random_seed()) + 0x9e3779b97f4a7c15U * (index + 1);
+}
 
 runtime_core::runtime_core(runtime_options&& options)
     : options_{std::move(options)}, stacks_{options_.stack_size} {
@@ -204,9 +210,10 @@ runtime_core::runtime_core(runtime_options&& options)
   if (seam_.clock != nullptr) detail::set_find_clock(&clock_of_worker);
 
   const unsigned procs = procs_wanted(options_.procs);
-  workers_.reserve(procs);
+  procs_.store(procs, memory_order_relaxed);
   for (unsigned i = 0; i < procs; ++i) {
-    workers_.push_back(std::make_unique<worker>(*this, i, procs, seed_of(seam_, i)));
+    workers_.add(std::make_unique<worker>(*this, i, seed_of(i)));
+    put_in_place(workers_[i]);
   }
   {
     const detail::spin_guard guard{registry_lock};
@@ -214,19 +221,16 @@ runtime_core::runtime_core(runtime_options&& options)
   }
   if (options_.signal_dumps) arch::install_fault_handler(&describe_overflow);
   try {
-    for (const auto& w : workers_) {
-      w->thread_ = std::thread{[&started = *w] {
-        started.loop();
-        runtime_core& home = started.home();
-        home.ended_workers_.fetch_add(1, memory_order_release);
-        futex_wake(home.ended_workers_, INT32_MAX);
-      }};
-    }
+    for (worker& w : workers_) start_thread(w);
+    // A simulated runtime is left alone with its own time and choices.
+    const bool simulated =
+        seam_.clock != nullptr || seam_.chooser != nullptr || seam_.poller != nullptr;
+    if (!simulated) monitor_.start();
   } catch (...) {
     stopping_.store(true, memory_order_seq_cst);
-    for (const auto& w : workers_) {
-      wake_worker(*w);
-      if (w->thread_.joinable()) w->thread_.join();
+    call_all_in();
+    for (worker& w : workers_) {
+      if (w.thread_.joinable()) w.thread_.join();
     }
     if (options_.signal_dumps) arch::uninstall_fault_handler();
     const detail::spin_guard guard{registry_lock};
@@ -251,12 +255,12 @@ bool runtime_core::retire() noexcept {
   never_ran.reserve(alive());
   bool abandoned = false;
   slabs_.for_each([&](fiber& left) {
-    if (left.sp == nullptr) {
+    if (left.on_stack.load(memory_order_relaxed) == fiber_seat::none) {
       never_ran.push_back(std::move(left.body));
     } else {
       abandoned = true;
     }
-    if (left.san.tsan != nullptr) arch::san_destroy(left.san);
+    arch::san_destroy(left.san);
   });
   never_ran.clear();
   wait_for_outsiders();  // Who made the last of our fibers ready may not be done yet.
@@ -349,18 +353,18 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
 
 void runtime_core::make_ready(fiber& ready) noexcept {
   worker* const here = this_worker();
-  if (here == nullptr || &here->home() != this || seam_.migrate_always ||
-      here->running() == nullptr) {
+  if (here == nullptr || &here->home() != this || here->running() == nullptr ||
+      !here->takes_what_it_wakes() || ready.bound_to != 0) {
     make_ready_last(ready);
     return;
   }
+  // order: release; a dump that sees the state sees the block's description.
   ready.state.store(fiber_state::ready, memory_order_release);
   here->push_next(ready);
-  if (!single_worker()) wake_one();
 }
 
 void runtime_core::make_ready_last(fiber& ready) noexcept {
-  // order: release; a dump that sees the state sees the block's description.
+  // order: release; as above.
   ready.state.store(fiber_state::ready, memory_order_release);
   worker* const here = this_worker();
   const bool outside = here == nullptr || &here->home() != this;
@@ -368,27 +372,32 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
   // Once it is in a queue the fiber may run, and all of the runtime end, before we are done here.
   // order: relaxed, published by the queue's lock; the release below is for retire().
   if (outside) outsiders_.fetch_add(1, memory_order_relaxed);
-  if (seam_.migrate_always && workers_.size() > 1) {
-    worker& other = *workers_[(ready.last_worker + 1U) % workers_.size()];
+  if (ready.bound_to != 0) {
+    worker& own = workers_[ready.bound_to - 1U];
+    own.push_mail(ready);
+    futex_wake(own.mailed_, 1);
+  } else if (seam_.migrate_always && workers_.size() > 1) {
+    worker& other = workers_[(ready.last_worker + 1U) % workers_.size()];
+    ready.last_worker = static_cast<std::uint16_t>(other.index());
     other.push_mail(ready);
     wake_worker(other);
-  } else if (outside) {
+    if (other.standing_.load(memory_order_relaxed) != standing::active) return_stray_mail(other);
+  } else if (outside || here->is_bound()) {
     injected_.push(ready);
     wake_one();
   } else {
     here->push_last(ready);
-    if (!single_worker()) wake_one();
   }
   if (outside) outsiders_.fetch_sub(1, memory_order_release);
 }
 
-fiber* runtime_core::steal(worker& thief, bool also_next) noexcept {
-  const auto count = static_cast<std::uint32_t>(workers_.size());
+fiber* runtime_core::steal(worker& thief) noexcept {
+  const std::uint32_t count = workers_.size();
   const std::uint32_t first = thief.random().below(count);
   for (std::uint32_t i = 0; i < count; ++i) {
-    worker& victim = *workers_[(first + i) % count];
+    worker& victim = workers_[(first + i) % count];
     if (&victim == &thief) continue;
-    if (fiber* const stolen = thief.steal_from(victim, also_next)) return stolen;
+    if (fiber* const stolen = thief.steal_from(victim)) return stolen;
   }
   return nullptr;
 }
@@ -399,6 +408,20 @@ std::uint64_t runtime_core::take_ids(std::uint64_t count) noexcept {
 
 // --- stopping
 
+// Every worker passes by its loop, and sees that the runtime stops.
+void runtime_core::call_all_in() noexcept {
+  for (worker& w : workers_) {
+    w.call_for(attention::stop);
+    wake_worker(w);
+    w.mailed_.fetch_add(1, memory_order_release);
+    futex_wake(w.mailed_, 1);
+    const detail::spin_guard guard{idle_lock_};
+    if (w.standing_.load(memory_order_relaxed) != standing::retired) continue;
+    w.woken_.store(1, memory_order_release);
+    futex_wake(w.woken_, 1);
+  }
+}
+
 runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   stop_result outcome;
   if (forked_without_exec()) return outcome;  // Its workers are the parent's.
@@ -406,22 +429,24 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   const worker* const here = this_worker();
   const bool inside = here != nullptr && &here->home() == this;
   EXEUNT_ASSERT(bounded || !inside, "a runtime cannot be stopped by one of its own fibers");
-  const std::size_t others = workers_.size() - (inside ? 1 : 0);
+  const std::uint32_t own_threads = inside ? 1 : 0;
   constexpr std::chrono::milliseconds patience{100};
   // A bounded stop takes no longer than that in all.
   const clock::time_point quiet_limit = clock::now() + (bounded ? patience / 2 : patience);
-  wait_until_quiet(others, quiet_limit);
+  wait_until_quiet(inside, quiet_limit);
   stopping_.store(true, memory_order_seq_cst);
-  for (const auto& w : workers_) wake_worker(*w);
+  monitor_.stop();
+  call_all_in();
 
   const clock::time_point limit = bounded ? quiet_limit + patience / 2 : clock::now() + patience;
   bool told = false;
   for (;;) {
-    const std::uint32_t ended = ended_workers_.load(memory_order_acquire);
-    if (ended == others) break;
+    // order: acquire, pairs with the release of each that ended.
+    const std::uint32_t threads = threads_.load(memory_order_acquire);
+    if (threads == own_threads) break;
     const auto left = limit - clock::now();
     if (left > clock::duration::zero()) {
-      futex_wait_for(ended_workers_, ended, left);
+      futex_wait_for(threads_, threads, left);
       continue;
     }
     if (!std::exchange(told, true)) {
@@ -436,17 +461,19 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
       outcome.all_workers_ended = false;
       break;
     }
-    futex_wait(ended_workers_, ended);
+    futex_wait(threads_, threads);
   }
   const bool nobody_runs = outcome.all_workers_ended;
   if (inside) outcome.all_workers_ended = false;
-  for (const auto& w : workers_) {
+  for (worker& w : workers_) {
+    if (!w.thread_.joinable()) continue;
     if (outcome.all_workers_ended) {
-      w->thread_.join();
+      w.thread_.join();
     } else {
-      w->thread_.detach();
+      w.thread_.detach();
     }
   }
+  detail::race_acquire(&threads_);
   detail::race_acquire(this);  // What the fibers did is visible now.
   outcome.left = fibers();
   if (inside) std::erase_if(outcome.left, [](const auto& i) { return i.id == this_fiber::id(); });
@@ -471,13 +498,13 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
 std::uint64_t runtime_core::alive() const noexcept {
   // The ended ones first: the start of each happened before its end, and so is counted then.
   std::uint64_t ended = 0;
-  for (const auto& w : workers_) ended += w->ended.load(memory_order_acquire);
+  for (const worker& w : workers_) ended += w.ended.load(memory_order_acquire);
   return started() - ended;
 }
 
 std::uint64_t runtime_core::started() const noexcept {
   std::uint64_t count = started_outside_.load(memory_order_relaxed);
-  for (const auto& w : workers_) count += w->started.load(memory_order_relaxed);
+  for (const worker& w : workers_) count += w.started.load(memory_order_relaxed);
   return count;
 }
 
@@ -493,13 +520,14 @@ std::vector<fiber_info> runtime_core::fibers() const {
 
 runtime_stats runtime_core::stats() const noexcept {
   runtime_stats stats;
-  stats.workers = static_cast<unsigned>(workers_.size());
+  stats.workers = procs();
+  stats.threads = threads_.load(memory_order_relaxed);
   stats.fibers_started = started();
   stats.fibers_alive = alive();
   stats.panics = panics_.load(memory_order_relaxed);
-  for (const auto& w : workers_) {
-    stats.steals += w->steals.load(memory_order_relaxed);
-    stats.parks += w->sleeps.load(memory_order_relaxed);
+  for (const worker& w : workers_) {
+    stats.steals += w.steals.load(memory_order_relaxed);
+    stats.parks += w.sleeps.load(memory_order_relaxed);
   }
   return stats;
 }
@@ -670,6 +698,10 @@ std::size_t runtime::stop() noexcept { return sched::report_left(impl_->core->st
 std::vector<fiber_info> runtime::fibers() const { return impl_->core->fibers(); }
 
 runtime_stats runtime::stats() const noexcept { return impl_->core->stats(); }
+
+unsigned runtime::procs() const noexcept { return impl_->core->procs(); }
+
+void runtime::set_procs(unsigned count) noexcept { impl_->core->set_procs(count); }
 
 runtime& runtime::current() { return *sched::runtime_core::current().face; }
 

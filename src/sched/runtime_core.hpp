@@ -19,13 +19,16 @@
 #include "arch/stack.hpp"
 #include "poll/poller.hpp"
 #include "sched/blocking_pool.hpp"
+#include "sched/fence.hpp"
 #include "sched/fiber.hpp"
 #include "sched/inject_queue.hpp"
 #include "sched/io_slot.hpp"
+#include "sched/monitor.hpp"
 #include "sched/seam.hpp"
 #include "sched/thread_mask.hpp"
 #include "sched/timers.hpp"
 #include "sched/worker.hpp"
+#include "sched/worker_list.hpp"
 
 namespace exeunt::sched {
 
@@ -48,6 +51,10 @@ class runtime_hold {
  private:
   runtime_core* held_ = nullptr;
 };
+
+/// How many workers `asked` means: 0 is what EXEUNT_PROCS says, else what the affinity mask and the
+/// cgroup's CPU limit allow.
+[[nodiscard]] unsigned procs_wanted(unsigned asked);
 
 class runtime_core {
  public:
@@ -111,6 +118,12 @@ class runtime_core {
   bool may_search() noexcept;
   void stop_searching(worker& w, bool found) noexcept;
   void wake_one() noexcept;
+  /// The same where nobody idle is the rule.
+  void wake_if_idle() noexcept {
+    light_fence();
+    if (idle_count_.load(detail::memory_order_relaxed) != 0) [[unlikely]]
+      wake_one();
+  }
   void sleep(worker& w) noexcept;
   void timer_moved_forward(clock::time_point when) noexcept;
   bool stopping() const noexcept {
@@ -120,9 +133,41 @@ class runtime_core {
   bool over() const noexcept {
     return over_.load(detail::memory_order_acquire);  // order: pairs with stop().
   }
-  fiber* steal(worker& thief, bool also_next) noexcept;
-  bool single_worker() const noexcept { return workers_.size() == 1; }
-  std::size_t worker_count() const noexcept { return workers_.size(); }
+  fiber* steal(worker& thief) noexcept;
+  worker_list& workers() noexcept { return workers_; }
+  /// Any thread: whether some worker sleeps for lack of work.
+  bool somebody_idle() const noexcept {
+    return idle_count_.load(detail::memory_order_relaxed) != 0;  // order: a hint.
+  }
+  /// Any thread: whether all that could run fibers sleep, and one at least would wake for more.
+  bool is_idle() const noexcept {
+    // order: seq_cst, both; the monitor's half of the handshake in monitor.cpp.
+    const std::uint32_t idle = idle_count_.load(detail::memory_order_seq_cst);
+    return idle > 0 && idle >= in_service_.load(detail::memory_order_seq_cst);
+  }
+
+  // Who runs fibers; staffing.cpp.
+  /// How many workers run fibers at a time.
+  unsigned procs() const noexcept {
+    return procs_.load(detail::memory_order_relaxed);  // order: acted on under idle_lock_.
+  }
+  void set_procs(unsigned count) noexcept;
+  /// The monitor's: `w` stays with its fiber, if it still does.
+  void give_up_on(worker& w, std::uint32_t turns) noexcept;
+  /// The monitor's: has other threads do the work of those that stay.
+  void fill_places() noexcept;
+  /// A worker's own, in its loop.
+  /// Returns: whether it may go on; if not, its thread is to end.
+  bool report_back(worker& w) noexcept;
+  /// The running fiber's: its worker is its own until as many unbind() have come.
+  void bind(fiber& running) noexcept;
+  void unbind(fiber& running) noexcept;
+  /// Any thread: gives to others what was mailed to `w` and is not for its own fiber.
+  void return_stray_mail(worker& w) noexcept;
+  /// A bound worker's: it waits for its fiber to be woken.
+  void out_of_service() noexcept;
+  void back_in_service() noexcept;
+
   /// Turns ready descriptors into ready fibers, on a worker; `asleep`, if given, is one that has
   /// registered as idle, and is not any more when the first of them becomes ready.
   /// Returns: whether there were any.
@@ -147,7 +192,12 @@ class runtime_core {
   void wake_up(worker& w, bool polled) noexcept;
   bool poller_is_taken() noexcept;
   void wait_for_outsiders() noexcept;
-  void wait_until_quiet(std::size_t workers, clock::time_point limit) noexcept;
+  void wait_until_quiet(bool inside, clock::time_point limit) noexcept;
+  void tell_quiet() noexcept;
+  void call_all_in() noexcept;
+  void start_thread(worker& w);
+  void put_in_place(worker& w) noexcept;
+  std::uint64_t seed_of(unsigned index) const noexcept;
 
   runtime_options options_;
   detail::seam seam_;
@@ -160,19 +210,25 @@ class runtime_core {
   io_registry io_;
   const sigset_t mask_ = mask_of_users();
   blocking_pool blocking_{mask_};
-  std::vector<std::unique_ptr<worker>> workers_;
+  worker_list workers_;
+  monitor monitor_{*this};
 
   detail::spin_lock idle_lock_;
   detail::intrusive_list<worker, idle_tag> idle_;  // Sleeping on their own futex.
   worker* in_poller_ = nullptr;                    // Sleeping in the poller.
   bool poller_taken_ = false;                      // Somebody is in the poller, or leaving it.
-  detail::atomic<std::uint32_t> idle_count_{0};    // Of both kinds; a futex for stop().
-  detail::atomic<bool> quiet_awaited_{false};      // stop() sleeps on idle_count_.
+  detail::atomic<std::uint32_t> idle_count_{0};    // Of both kinds.
+  detail::atomic<std::uint32_t> in_service_{0};    // Workers that may run a fiber; staffing.cpp.
+  unsigned active_ = 0;                            // Those that count for procs_.
+  detail::atomic<unsigned> procs_{0};
+  bool short_of_threads_ = false;              // The monitor's.
+  detail::atomic<bool> quiet_awaited_{false};  // stop() sleeps on what follows.
+  detail::atomic<std::uint32_t> quiet_{0};     // A futex: what counts for quiet has changed.
   detail::atomic<std::int32_t> searching_{0};
   detail::atomic<clock::rep> polling_until_{0};  // Meaningful while in_poller_ is set.
   detail::atomic<bool> stopping_{false};
   detail::atomic<bool> over_{false};
-  detail::atomic<std::uint32_t> ended_workers_{0};  // A futex for stop().
+  detail::atomic<std::uint32_t> threads_{0};  // Of workers; a futex for stop().
   bool stopped_ = false;
   bool retired_ = false;
   detail::atomic<std::uint32_t> outsiders_{

@@ -2,25 +2,34 @@
 // A worker: its loop, and the switch from one fiber to the next.
 //
 // A fiber that parks goes on straight to the next ready one; the loop's own stack is only used
-// when there is none at hand, and every 61st time, to look at timers, descriptors and the shared
-// queue. What must happen to a fiber after it was left (releasing the lock that makes its waiter
-// visible, queueing it again, freeing it) is done by whatever runs next, see finish_switch().
+// when there is none at hand, when the worker is called for (attention), and every 61st time, to
+// look at timers, descriptors and the shared queue.
+//
+// A fiber may be woken, and be in some queue, while its thread has not left its stack yet. It is
+// the flag on_stack that keeps others out until then: who runs next on the left worker clears it,
+// and who is about to enter waits for that. Only a loop waits: were two workers to wait each on
+// the stack of the fiber that the other one is to enter, they would wait for ever.
 //
 // Invariants:
 //   I1  running_ is the fiber whose stack this thread is on, or null on the loop's stack.
-//   I2  Between enter() and the switch nothing may throw, park or call out: the exception state
-//       is already the next fiber's.
+//   I2  Between mark_running() and the switch nothing may throw, park or call out: the exception
+//       state is already the next fiber's.
 //   I3  After a switch, only the worker handed over as the message is this thread's; a pointer kept
 //       from before may be another thread's worker.
-//   I4  A fiber that others can see as parked is on no thread's stack.
-// Locks: none held across a switch, but those that park() is to release.
-// Tests: tests/sched/park_test.cpp, runtime_test.cpp, hazards_test.cpp, starvation_test.cpp.
+//   I4  on_stack is set from before a thread enters a fiber's stack until after it has left.
+//   I5  A worker that waits for an on_stack is on its loop's stack, and its own fiber's is clear.
+// Locks: none held across a switch.
+// Tests: tests/sched/park_test.cpp, runtime_test.cpp, hazards_test.cpp, starvation_test.cpp;
+//   models/park.pml (I4, I5, no wake-up lost).
 
 #include "sched/worker.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <utility>
@@ -32,7 +41,9 @@
 #include "arch/fault.hpp"
 #include "arch/switch.hpp"
 #include "sched/current.hpp"
+#include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/switching.hpp"
 #include "sched/thread_mask.hpp"
 
 namespace exeunt::sched {
@@ -45,24 +56,25 @@ namespace {
 
 // Go's number: prime, so that it does not beat with the program's own rhythm.
 constexpr std::uint32_t look_around_every = 61;
-// A pair that keeps handing over to one another gives way after so many turns.
-constexpr std::uint32_t next_turns_max = 64;
 // As tokio's budget: operations that succeed without parking before a fiber gives way.
 constexpr std::uint32_t operations_max = 128;
 // And this long without a look around ends its turn even if nobody is known to be ready.
 constexpr clock::duration look_around_after = std::chrono::milliseconds{1};
+// While fibers take turns of some nanoseconds, a system call at each look around would be a quarter
+// of all time. So late may a ready descriptor be seen by a worker that has other work.
+constexpr clock::duration poll_every = std::chrono::microseconds{50};
 constexpr std::uint32_t block_cache_max = 256;
 // A signal handler and the C library's own frames need this much below the saved pointer.
 constexpr std::ptrdiff_t unguarded_margin = 4096;
 
 }  // namespace
 
-worker::worker(runtime_core& home, unsigned index, unsigned procs, std::uint64_t seed)
+worker::worker(runtime_core& home, unsigned index, std::uint64_t seed)
     : home_{home},
       index_{index},
-      alone_{procs == 1},
-      is_plain_{home.seam().chooser == nullptr && !home.seam().migrate_always},
       random_{seed},
+      attention_{home.seam().chooser != nullptr || home.seam().migrate_always ? attention::seam
+                                                                              : 0},
       stacks_{home.stacks()} {}
 
 // --- the loop
@@ -77,6 +89,12 @@ void worker::loop() noexcept {
   arch::ensure_alt_stack();
   arch::san_adopt_thread(loop_san_);
   eh_globals_ = arch::eh_globals();
+  clockid_t cpu_clock = 0;
+  // order: relaxed; the monitor's, which waits for a value.
+  if (::pthread_getcpuclockid(::pthread_self(), &cpu_clock) == 0) {
+    cpu_clock_.store(cpu_clock, memory_order_relaxed);
+  }
+  thread_id_.store(::gettid(), memory_order_relaxed);
   last_look_ = home_.now();
   // Fibers acquire this at each switch: the thread's start, and with it the set-up of its
   // thread-locals (errno), happens before whatever runs on it. No order between fibers follows.
@@ -85,12 +103,14 @@ void worker::loop() noexcept {
   while (fiber* const next = find_ready()) run(*next);
 
   if (searching_) home_.stop_searching(*this, false);
+  cpu_clock_.store(0, memory_order_relaxed);  // order: as above.
   stacks_.flush();
   while (free_blocks_ != nullptr) {
     fiber* const block = free_blocks_;
     free_blocks_ = block->next;
     home_.slabs().put(*block);
   }
+  free_count_ = 0;
   arch::release_alt_stack();
   detail::race_acquire(&home_);  // The thread's end destroys thread-locals that fibers made.
   this_thread().of_worker = nullptr;
@@ -99,23 +119,47 @@ void worker::loop() noexcept {
 fiber* worker::find_ready() noexcept {
   for (;;) {
     if (home_.stopping()) return nullptr;
-    fiber* found = nullptr;
-    if (until_look_ == 0) {
-      until_look_ = look_around_every;
-      look_around(!has_backlog());
+    const unsigned called = attention_.load(memory_order_relaxed);  // order: see call_for().
+    if ((called & attention::report) != 0 && !home_.report_back(*this)) return nullptr;
+    if ((called & attention::bound) != 0) return wait_for_mail();
+    fiber* found = std::exchange(candidate_, nullptr);
+    if (found == nullptr && static_cast<std::int32_t>(look_at_ - turns()) <= 0) {
+      look_at_ = turns() + look_around_every;
+      look_around(true);
       // A chooser is asked about every fiber that is to run.
-      if (home_.seam().chooser == nullptr) found = take_shared(queue_.room() / 2 + 1);
+      if (home_.seam().chooser == nullptr) found = take_in_turn();
     }
     if (found == nullptr) found = take_local();
-    if (found == nullptr) found = take_shared(run_queue::capacity / 2);
-    if (found == nullptr && look_around(true)) continue;
+    if (found == nullptr) found = take_shared(SIZE_MAX);
+    if (found == nullptr && look_around(false)) continue;
     if (found == nullptr && (searching_ || (searching_ = home_.may_search()))) found = search();
     if (found != nullptr) {
       if (searching_) home_.stop_searching(*this, true);
+      renew_limit();
       return found;
     }
+    queue_.shrink();
     home_.sleep(*this);
     last_look_ = home_.now();
+  }
+}
+
+void worker::renew_limit() noexcept {
+  turn_limit_.store(look_at_, memory_order_relaxed);
+  detail::atomic_fence();  // Between the limit and the look; see call_for().
+  if (attention_.load(memory_order_relaxed) != 0) turn_limit_.store(turns(), memory_order_relaxed);
+}
+
+// A bound worker has nothing to do but for its fiber.
+fiber* worker::wait_for_mail() noexcept {
+  if (searching_) home_.stop_searching(*this, false);
+  for (;;) {
+    if (home_.stopping()) return nullptr;
+    const std::uint32_t mailed = mailed_.load(memory_order_acquire);  // order: before the look.
+    if (fiber* const own = take_mail(mail_for::bound)) return own;
+    home_.out_of_service();
+    futex_wait(mailed_, mailed);
+    home_.back_in_service();
   }
 }
 
@@ -128,12 +172,22 @@ void worker::queue_rest(fiber* rest) noexcept {
     push_last(*rest);
     rest = after;
   }
-  if (!home_.single_worker()) home_.wake_one();
+  home_.wake_one();
+}
+
+// Those who might wait for ever while others are ready: fibers from outside, and the oldest of
+// those that wait apart.
+fiber* worker::take_in_turn() noexcept {
+  {
+    const run_queue::section inside{queue_};
+    queue_.admit_oldest();
+  }
+  return take_shared(SIZE_MAX);
 }
 
 // A fair share of what no worker owns yet, but no more than `most`; one of them to run at once.
 fiber* worker::take_shared(std::size_t most) noexcept {
-  const std::size_t share = home_.injected().size() / home_.worker_count() + 1;
+  const std::size_t share = home_.injected().size() / home_.procs() + 1;
   fiber* const first = home_.injected().pop_list(std::min(share, most));
   if (first != nullptr) queue_rest(std::exchange(first->next, nullptr));
   return first;
@@ -151,16 +205,18 @@ bool worker::has_backlog() noexcept {
   return true;
 }
 
-bool worker::look_around(bool at_descriptors) noexcept {
+bool worker::look_around(bool in_passing) noexcept {
   last_look_ = home_.now();
   const bool fired = home_.timers().fire_due(last_look_) > 0;
-  return (at_descriptors && home_.poll_io(clock::time_point::min())) || fired;
+  if (in_passing && (last_look_ - last_poll_ < poll_every || has_backlog())) return fired;
+  last_poll_ = last_look_;
+  return home_.poll_io(clock::time_point::min()) || fired;
 }
 
 fiber* worker::search() noexcept {
   constexpr int rounds = 4;  // As Go; each is a look at everybody's queue.
   for (int round = 0; round < rounds; ++round) {
-    if (fiber* const stolen = home_.steal(*this, round == rounds - 1)) {
+    if (fiber* const stolen = home_.steal(*this)) {
       steals.store(steals.load(memory_order_relaxed) + 1, memory_order_relaxed);
       return stolen;
     }
@@ -169,19 +225,25 @@ fiber* worker::search() noexcept {
   return nullptr;
 }
 
-fiber* worker::steal_from(worker& victim, bool also_next) noexcept {
-  if (fiber* const stolen = victim.queue_.steal_into(queue_)) return stolen;
-  if (!also_next) return nullptr;
-  fiber* candidate = victim.next_.load(memory_order_acquire);
-  if (candidate == nullptr) return nullptr;
-  // What was just made ready is most likely run by its waker's worker at once. Only a worker that
-  // stays with one fiber for some microseconds loses it.
-  if (!victim.stays()) return nullptr;
-  if (!victim.next_.compare_exchange_strong(candidate, nullptr, detail::memory_order_acq_rel,
-                                            memory_order_relaxed)) {
-    return nullptr;
+// What was just made ready is most likely run by its waker's worker at once, on whose core its data
+// are. Only a crowd is shared, or what waits behind a fiber that keeps its worker.
+fiber* worker::steal_from(worker& victim) noexcept {
+  if (!victim.has_spare_work()) return nullptr;
+  std::array<fiber*, run_queue::theft_max> taken;
+  const std::uint32_t count = victim.queue_.steal(taken);
+  if (count == 0) return nullptr;
+  for (std::uint32_t i = 1; i < count; ++i) push_last(*taken[i]);
+  return taken[0];
+}
+
+bool worker::has_spare_work() const noexcept {
+  constexpr int looks = 4;  // A pair that hands over has somebody there half of the time.
+  for (int i = 0; i < looks; ++i) {
+    const std::uint32_t count = queue_.count();
+    if (count != 1) return count > 1;
+    if (stays()) return true;
   }
-  return candidate;
+  return false;
 }
 
 bool worker::stays() const noexcept {
@@ -191,47 +253,49 @@ bool worker::stays() const noexcept {
   return turns_.load(memory_order_relaxed) == turn;
 }
 
-bool worker::next_is_stuck() const noexcept {
-  constexpr int looks = 4;  // A pair that hands over has somebody there half of the time.
-  for (int i = 0; i < looks; ++i) {
-    if (next_.load(memory_order_relaxed) == nullptr) return false;  // order: the caller fenced.
-    if (stays()) return true;
-  }
-  return true;  // Who knows. To search once more is no harm.
-}
-
 // --- what is ready
 
-fiber* worker::swap_next(fiber* with) noexcept {
-  if (alone_) {
-    fiber* const old = next_.load(memory_order_relaxed);  // order: nobody else looks.
-    next_.store(with, memory_order_relaxed);
-    return old;
-  }
-  // order: acq_rel; a thief may take the old one, or see the new one's saved stack.
-  return next_.exchange(with, detail::memory_order_acq_rel);
-}
-
 void worker::push_next(fiber& ready) noexcept {
-  if (fiber* const displaced = swap_next(&ready)) push_last(*displaced);
+  bool full = false;
+  fiber* displaced = nullptr;
+  {
+    const run_queue::section inside{queue_};
+    displaced = queue_.exchange_next(&ready);
+    if (displaced != nullptr) full = !queue_.push(*displaced);
+  }
+  if (full) [[unlikely]]
+    home_.injected().push(*displaced);
+  if (displaced != nullptr) home_.wake_if_idle();
 }
 
 void worker::push_last(fiber& ready) noexcept {
-  while (!queue_.push(ready)) [[unlikely]]
-    make_room();
+  const bool is_fresh = ready.on_stack.load(memory_order_relaxed) == fiber_seat::none;
+  bool pushed = false;
+  {
+    const run_queue::section inside{queue_};
+    pushed = is_fresh ? queue_.push_fresh(ready) : queue_.push(ready);
+  }
+  if (!pushed) [[unlikely]]
+    home_.injected().push(ready);
+  // One alone is this worker's own, next in its turn.
+  if (queue_.count() > 1 || !pushed) home_.wake_if_idle();
 }
 
-void worker::make_room() noexcept {
-  fiber* first = nullptr;
-  fiber* last = nullptr;
-  const std::uint32_t count = queue_.take_half(first, last);
-  if (count > 0) home_.injected().push_list(first, last, count);
-}
-
-void worker::push_yielded(fiber& ready) noexcept {
-  if (!is_plain_) return home_.make_ready_last(ready);
-  push_last(ready);
-  if (!alone_) home_.wake_one();
+// All of it, to whoever may run fibers.
+void worker::hand_over_queue() noexcept {
+  if (candidate_ != nullptr) home_.injected().push(*std::exchange(candidate_, nullptr));
+  home_.return_stray_mail(*this);
+  for (;;) {
+    fiber* ready = nullptr;
+    {
+      const run_queue::section inside{queue_};
+      ready = queue_.exchange_next(nullptr);
+      if (ready == nullptr) ready = queue_.pop();
+    }
+    if (ready == nullptr) break;
+    home_.injected().push(*ready);
+  }
+  home_.wake_one();
 }
 
 void worker::push_mail(fiber& ready) noexcept {
@@ -240,34 +304,38 @@ void worker::push_mail(fiber& ready) noexcept {
   (mail_last_ == nullptr ? mail_first_ : mail_last_->next) = &ready;
   mail_last_ = &ready;
   has_mail_.store(true, memory_order_relaxed);  // order: relaxed; the sender fences (idle.cpp).
+  mailed_.fetch_add(1, memory_order_release);   // order: release, pairs with wait_for_mail().
 }
 
-fiber* worker::take_mail() noexcept {
+fiber* worker::take_mail(mail_for whom) noexcept {
   if (!has_mail_.load(memory_order_relaxed)) return nullptr;
   const detail::spin_guard guard{mail_lock_};
-  fiber* const first = mail_first_;
-  if (first == nullptr) return nullptr;
-  mail_first_ = std::exchange(first->next, nullptr);
-  if (mail_first_ == nullptr) {
-    mail_last_ = nullptr;
-    has_mail_.store(false, memory_order_relaxed);
+  fiber* before = nullptr;
+  for (fiber** link = &mail_first_; *link != nullptr; link = &before->next) {
+    fiber* const letter = *link;
+    if (whom == mail_for::anybody || (whom == mail_for::bound) == (letter->bound_to != 0)) {
+      *link = std::exchange(letter->next, nullptr);
+      if (mail_last_ == letter) mail_last_ = before;
+      if (mail_first_ == nullptr) has_mail_.store(false, memory_order_relaxed);
+      return letter;
+    }
+    before = letter;
   }
-  return first;
+  return nullptr;
 }
 
 fiber* worker::take_local() noexcept {
-  if (until_look_ > 0) --until_look_;
-  if (!is_plain_) [[unlikely]] {
-    if (home_.seam().chooser != nullptr) return take_chosen();
-    if (fiber* const mail = take_mail()) return mail;
-  }
-  if (next_.load(memory_order_relaxed) != nullptr) {
-    fiber* const next = swap_next(nullptr);
-    if (next != nullptr && ++next_turns_ <= next_turns_max) return next;
-    if (next != nullptr) push_last(*next);
-  }
-  next_turns_ = 0;
-  return alone_ ? queue_.pop_alone() : queue_.pop();
+  if (home_.seam().chooser != nullptr) return take_chosen();
+  if (fiber* const mail = take_mail(mail_for::anybody)) return mail;
+  const run_queue::section inside{queue_};
+  return take_queued();
+}
+
+fiber* worker::pick_slowly() noexcept {
+  if (static_cast<std::int32_t>(look_at_ - turns()) <= 0) return nullptr;
+  // Simulated and forced schedules, too, switch straight from fiber to fiber.
+  if (attention_.load(memory_order_relaxed) != attention::seam) return nullptr;
+  return take_local();
 }
 
 // Under simulation: any of the ready ones, as the chooser says.
@@ -282,14 +350,15 @@ fiber* worker::take_chosen() noexcept {
       ready = after;
     }
   };
-  while (fiber* const mail = take_mail()) collect(mail);
-  if (fiber* const next = swap_next(nullptr)) {
-    next->next = nullptr;
-    collect(next);
-  }
-  while (fiber* const queued = queue_.pop()) {
-    queued->next = nullptr;
-    collect(queued);
+  while (fiber* const mail = take_mail(mail_for::anybody)) collect(mail);
+  {
+    const run_queue::section inside{queue_};
+    fiber* queued = queue_.exchange_next(nullptr);
+    if (queued == nullptr) queued = queue_.pop();
+    for (; queued != nullptr; queued = queue_.pop()) {
+      queued->next = nullptr;
+      collect(queued);
+    }
   }
   collect(home_.injected().pop_list(SIZE_MAX));
   if (count == 0) return nullptr;
@@ -309,31 +378,20 @@ fiber* worker::take_chosen() noexcept {
 bool worker::turn_is_over() noexcept {
   if (++operations_ < operations_max) return false;
   operations_ = 0;
-  if (!queue_.empty() || next_.load(memory_order_relaxed) != nullptr ||
-      has_mail_.load(memory_order_relaxed) || !home_.injected().empty() || home_.stopping()) {
+  constexpr unsigned urgent = attention::stop | attention::report;
+  if (queue_.count() > 0 || has_mail_.load(memory_order_relaxed) || !home_.injected().empty() ||
+      (attention_.load(memory_order_relaxed) & urgent) != 0) {
     return true;
   }
   // A fiber that never parks keeps the worker from the clock and from the descriptors.
   const clock::time_point now = home_.now();
   if (now - last_look_ < look_around_after && now < home_.timers().next()) return false;
-  until_look_ = 0;  // The switch goes by the loop, which then looks around.
+  look_at_ = turns();  // The switch goes by the loop, which then looks around.
+  turn_limit_.store(look_at_, memory_order_relaxed);
   return true;
 }
 
 // --- the switch
-
-// Makes `next` this thread's fiber, up to the switch itself (I2).
-void* worker::enter(fiber& next) noexcept {
-  if (next.sp == nullptr) bind_stack(next);
-  // order: relaxed; dumps only.
-  next.state.store(fiber_state::running, memory_order_relaxed);
-  next.last_worker = static_cast<std::uint16_t>(index_);
-  running_ = &next;
-  operations_ = 0;
-  turns_.store(turns_.load(memory_order_relaxed) + 1, memory_order_relaxed);
-  arch::eh_load(eh_globals_, next.eh);
-  return next.sp;
-}
 
 void worker::bind_stack(fiber& fresh) noexcept {
   fresh.stack = stacks_.get(std::size_t{fresh.stack_kib} * 1024);
@@ -342,74 +400,32 @@ void worker::bind_stack(fiber& fresh) noexcept {
         "no address space left for another fiber's stack; see `ulimit -v` and "
         "vm.overcommit_memory, or start fewer fibers");
   }
-  fresh.sp = arch::make_frame(fresh.stack.top(), &worker::fiber_entry, &fresh);
-  fresh.san.bottom = fresh.stack.base;
-  fresh.san.size = fresh.stack.size;
-}
-
-void worker::finish_switch() noexcept {
-  const detail::race_ignore own;
-  const after_switch* const after = std::exchange(after_, nullptr);
-  if (after != nullptr) after->act(*this, *left_, *after);
+  fresh.context = arch::make_frame(fresh.stack.top(), &worker::fiber_entry, &fresh);
+  fresh.unguarded = !fresh.stack.guarded;
+  arch::san_bind(fresh.san, fresh.stack.base, fresh.stack.size);
 }
 
 // From the loop's stack.
-void worker::run(fiber& next) noexcept {
+EXEUNT_NO_ASAN void worker::run(fiber& next) noexcept {
+  constexpr int patience = 100;  // The switch away from it takes some nanoseconds.
+  // order: acquire, pairs with the release of who left it: its saved state is visible.
+  for (int i = 0; next.on_stack.load(memory_order_acquire) == fiber_seat::taken; ++i) {
+    if (i < patience) {
+      detail::cpu_relax();
+    } else {
+      ::sched_yield();
+    }
+  }
   arch::eh_save(eh_globals_, loop_eh_);
-  void* const to = enter(next);
+  if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none) bind_stack(next);
+  turns_.store(turns() + 1, memory_order_relaxed);
+  mark_running(next);
+  arch::eh_load(eh_globals_, next.eh);
+  left_ = &loop_seat_;
   arch::san_before_switch(loop_san_, next.san, false);
-  exeunt_switch(&loop_sp_, to, this);
+  arch::switch_to(loop_, next.context, this);
   arch::san_after_switch(loop_san_);
   finish_switch();
-}
-
-void worker::leave(worker* here, const after_switch& act) noexcept {
-  fiber& self = *here->running_;
-  if (!self.stack.guarded) check_unguarded(self);
-  detail::race_release(&here->home_);  // Acquired by stop() only.
-  here->after_ = &act;
-  here->left_ = &self;
-  arch::eh_save(here->eh_globals_, self.eh);
-  arch::san_context* target = nullptr;
-  void* to = nullptr;
-  {
-    const detail::race_ignore own;
-    to = here->choose_target(target);
-  }
-  arch::san_before_switch(self.san, *target, false);
-  auto* const now = static_cast<worker*>(exeunt_switch(&self.sp, to, here));
-  arch::san_after_switch(self.san);
-  detail::race_acquire(now);
-  now->finish_switch();
-}
-
-void worker::leave_for_good(worker* here, const after_switch& act) noexcept {
-  fiber& self = *here->running_;
-  detail::race_release(&here->home_);
-  here->after_ = &act;
-  here->left_ = &self;
-  arch::san_context* target = nullptr;
-  void* to = nullptr;
-  {
-    const detail::race_ignore own;
-    to = here->choose_target(target);
-  }
-  arch::san_before_switch(self.san, *target, true);
-  exeunt_switch(&self.sp, to, here);
-  EXEUNT_UNREACHABLE("a fiber that had ended was run again");
-}
-
-void* worker::choose_target(arch::san_context*& target) noexcept {
-  fiber* next = nullptr;
-  if (!home_.stopping() && until_look_ != 0) next = take_local();
-  if (next != nullptr) {
-    target = &next->san;
-    return enter(*next);
-  }
-  running_ = nullptr;
-  target = &loop_san_;
-  arch::eh_load(eh_globals_, loop_eh_);
-  return loop_sp_;
 }
 
 void worker::check_unguarded(const fiber& self) noexcept {
@@ -423,33 +439,98 @@ void worker::check_unguarded(const fiber& self) noexcept {
 
 // --- a fiber's life
 
-void worker::fiber_entry(void* block, void* message) {
-  fiber& self = *static_cast<fiber*>(block);
-  arch::san_after_switch(self.san);
-  detail::race_acquire(message);  // The worker; see loop().
-  static_cast<worker*>(message)->finish_switch();
-  detail::race_acquire(&self);  // What came before go() is visible here.
+// Of whom was to be entered at a switch, but is not as others: it has no stack yet, or another
+// worker is still on it, for which only the loop may wait (I5).
+// Returns: the fiber if it can be entered now.
+fiber* worker::prepare(fiber& next) noexcept {
+  if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none) {
+    bind_stack(next);
+    return &next;
+  }
+  candidate_ = &next;
+  return nullptr;
+}
 
+// A fiber has ended, and its stack was left.
+void worker::bury() noexcept {
+  const detail::race_ignore own;
+  fiber& over = *std::exchange(ended_, nullptr);
+  stacks_.put(over.stack);
+  retire_block(over);
+}
+
+// The block of a fiber that has ended goes back; its stack is somebody else's by now.
+void worker::retire_block(fiber& over) noexcept {
+  arch::san_destroy(over.san);
+  over.stack = {};
+  over.san = {};
+  over.context = {};
+  over.eh = {};
+  over.bound_to = 0;
+  over.on_stack.store(fiber_seat::none, memory_order_relaxed);  // order: published with the state.
+  // order: release; a dump that sees `free` skips the block, see fiber_slabs::for_each().
+  over.state.store(fiber_state::free, memory_order_release);
+  put_block(over);
+  // order: release; whoever counts it counts its start, see alive().
+  ended.store(ended.load(memory_order_relaxed) + 1, memory_order_release);
+}
+
+// Whether `next` can go on with the stack on which `over` has ended, without a switch: it has not
+// run yet, and wants one like it.
+bool worker::lend_stack(fiber& over, fiber* next) noexcept {
+#if EXEUNT_SAN_ADDRESS || EXEUNT_SAN_THREAD
+  static_cast<void>(over);
+  static_cast<void>(next);
+  return false;  // The tools know one fiber by one stack.
+#else
+  // A stack that goes from fiber to fiber gives up what deep calls have touched now and then.
+  constexpr std::uint32_t lends_per_trim = 1024;
+  if (next == nullptr || next->on_stack.load(memory_order_relaxed) != fiber_seat::none ||
+      next->stack_kib != over.stack_kib || ++lends_ % lends_per_trim == 0) {
+    return false;
+  }
+  next->stack = over.stack;
+  next->unguarded = over.unguarded;
+  retire_block(over);
+  mark_running(*next);
+  return true;
+#endif
+}
+
+namespace {
+
+// Its own function: nothing of the thread may be kept over it.
+[[gnu::noinline]] void run_body(fiber& self) noexcept {
+  detail::race_acquire(&self);  // What came before go() is visible here.
   if (const auto failure = detail::call_caught(self.body)) detail::report_panic(*failure);
   self.body = nullptr;
+}
 
-  worker* const runs_here = this_worker();
-  if (runs_here == nullptr) refuse_in_child("returns from the fiber that forked it");
-  leave_for_good(runs_here, {.act = [](worker& here, fiber& ended, const after_switch&) noexcept {
-                   here.stacks_.put(ended.stack);
-                   arch::san_destroy(ended.san);
-                   ended.stack = {};
-                   ended.san = {};
-                   ended.sp = nullptr;
-                   ended.eh = {};
-                   // order: release; a dump that sees `free` skips the block, see
-                   // fiber_slabs::for_each().
-                   ended.state.store(fiber_state::free, memory_order_release);
-                   here.put_block(ended);
-                   // order: release; whoever counts it counts its start, see alive().
-                   here.ended.store(here.ended.load(memory_order_relaxed) + 1,
-                                    memory_order_release);
-                 }});
+}  // namespace
+
+EXEUNT_NO_ASAN void worker::fiber_entry(void* block, void* message) {
+  auto* self = static_cast<fiber*>(block);
+  arch::san_after_switch(self->san);
+  detail::race_acquire(message);  // The worker; see loop().
+  static_cast<worker*>(message)->finish_switch();
+  for (;;) {
+    run_body(*self);
+    worker* const here = this_worker();
+    if (here == nullptr) refuse_in_child("returns from the fiber that forked it");
+    while (self->thread_locks != 0) [[unlikely]]
+      here->home_.unbind(*self);  // A scope that leaked.
+    fiber* next = nullptr;
+    {
+      const detail::race_ignore own;
+      next = here->pick();
+    }
+    if (here->lend_stack(*self, next)) {
+      self = next;
+      continue;
+    }
+    leave(here, *self, next, true);
+    EXEUNT_UNREACHABLE("a fiber that had ended was run again");
+  }
 }
 
 std::uint64_t worker::take_id() noexcept {

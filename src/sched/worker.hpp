@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <thread>
 
 #include <exeunt/base/atomic.hpp>
@@ -17,6 +18,7 @@
 #include "arch/eh_state.hpp"
 #include "arch/sanitizer.hpp"
 #include "arch/stack.hpp"
+#include "arch/switch.hpp"
 #include "sched/fiber.hpp"
 #include "sched/run_queue.hpp"
 
@@ -27,46 +29,91 @@ class worker;
 
 struct idle_tag;
 
-/// What is done for a fiber that was just left, on the stack that runs next: only then may others
-/// see it as parked. It lies on the stack that was left: once `act` has let others see the fiber,
-/// the fiber may run, and nothing of this may be read.
-struct after_switch {
-  void (*act)(worker& here, fiber& left, const after_switch& after) noexcept = nullptr;
-  void* argument = nullptr;
-  void* argument_2 = nullptr;
-  void (*release)(void*) noexcept = nullptr;
+/// Why a worker must pass by its loop instead of switching from fiber to fiber.
+namespace attention {
+inline constexpr unsigned stop = 1;    ///< the runtime stops
+inline constexpr unsigned report = 2;  ///< its standing may have changed; see staffing.cpp
+inline constexpr unsigned bound = 4;   ///< it belongs to one fiber, by lock_os_thread
+inline constexpr unsigned seam = 8;    ///< for good: a chooser is asked, or mail is looked for
+}  // namespace attention
+
+/// What the monitor saw of a worker.
+struct worker_sight {
+  std::uint32_t turns = 0;
+  clock::time_point since{};   ///< when `turns` was seen first
+  std::int64_t cpu_time = -1;  ///< of its thread by then, in ns; negative: not looked at
+  bool slept = false;          ///< its thread, at the last look
+};
+
+/// Of a worker in its runtime; staffing.cpp has the moves.
+enum class standing : std::uint8_t {
+  vacant,   ///< has no thread
+  active,   ///< counts for procs
+  stuck,    ///< did, until its fiber had not reached a scheduling point for too long
+  bound,    ///< runs the fiber that it belongs to, and no other
+  retired,  ///< a spare: its thread sleeps
 };
 
 class worker : public detail::list_hook<idle_tag> {
  public:
-  worker(runtime_core& home, unsigned index, unsigned procs, std::uint64_t seed);
+  worker(runtime_core& home, unsigned index, std::uint64_t seed);
   worker(const worker&) = delete;
   worker& operator=(const worker&) = delete;
 
   /// The thread's whole life.
   void loop() noexcept;
 
-  /// Leaves the running fiber and goes on with the next ready one, or with the loop. `act` is then
-  /// called off the fiber's stack.
+  /// Leaves the running fiber, which others may see as parked already, and goes on with the next
+  /// ready one, or with the loop.
   /// Returns: when the fiber is run again, possibly by another worker.
-  static void leave(worker* here, const after_switch& act) noexcept;
-  /// As leave(), for good.
-  [[noreturn]] static void leave_for_good(worker* here, const after_switch& act) noexcept;
+  EXEUNT_NO_ASAN [[gnu::always_inline]] static inline void park(worker* here) noexcept;
+  /// The same for a fiber that stays ready: it goes to the end of the queue. Returns at once if
+  /// nobody else is ready.
+  EXEUNT_NO_ASAN [[gnu::always_inline]] static inline void yield(worker* here) noexcept;
 
   /// Owner only: makes `ready` the next to run; what was next goes to the queue.
   void push_next(fiber& ready) noexcept;
-  /// Owner only: to the end of the queue, or to the shared one if that is full.
+  /// Owner only: to the end of the queue.
   void push_last(fiber& ready) noexcept;
-  /// Owner only: the same for the fiber that was just left by a yield.
-  void push_yielded(fiber& ready) noexcept;
-  /// Any thread, for forced migration: a queue only this worker takes from.
+  /// Any thread: a queue only this worker takes from, for forced migration and lock_os_thread.
   void push_mail(fiber& ready) noexcept;
 
   /// True if the running fiber's turn is over, and somebody else is ready or may be.
   bool turn_is_over() noexcept;
-  /// Any thread: true if a fiber is next to run here, and this worker stays with the one it runs.
-  /// False: there was none at a moment during the call.
-  bool next_is_stuck() const noexcept;
+  /// Any thread: whether others should take from this worker's queue: more than one fiber waits
+  /// there, or one does and the worker stays with the one it runs.
+  bool has_spare_work() const noexcept;
+  /// Any thread: makes the worker pass by its loop at its next scheduling point, see attention.
+  void call_for(unsigned why) noexcept {
+    // order: seq_cst, before the limit is taken back; renew_limit() does the reverse.
+    attention_.fetch_or(why, detail::memory_order_seq_cst);
+    turn_limit_.store(turns(), detail::memory_order_relaxed);
+  }
+
+  /// Owner only: whether a fiber that it wakes is to be the next one it runs.
+  bool takes_what_it_wakes() const noexcept {
+    constexpr unsigned other_rules = attention::bound | attention::seam;
+    return (attention_.load(detail::memory_order_relaxed) & other_rules) == 0;
+  }
+  /// Any thread: scheduling points so far, modulo 2^32.
+  std::uint32_t turns() const noexcept { return turns_.load(detail::memory_order_relaxed); }
+  /// Any thread: how many fibers wait here.
+  std::uint32_t queued() const noexcept { return queue_.count(); }
+  /// Any thread: whether there is mail; a hint.
+  bool has_mail() const noexcept { return has_mail_.load(detail::memory_order_relaxed); }
+  /// Any thread: active, and not asleep; final under the runtime's idle lock.
+  bool is_busy() const noexcept {
+    return standing_.load(detail::memory_order_relaxed) == standing::active &&
+           !idle_.load(detail::memory_order_relaxed);
+  }
+  /// Any thread: the clock of the thread's processor time; 0 if it has none.
+  clockid_t cpu_clock() const noexcept { return cpu_clock_.load(detail::memory_order_relaxed); }
+  /// Any thread: the kernel's number of the thread.
+  int thread_id() const noexcept { return thread_id_.load(detail::memory_order_relaxed); }
+  /// Whether it belongs to one fiber. Of others than the owner's: true may be old.
+  bool is_bound() const noexcept {
+    return (attention_.load(detail::memory_order_relaxed) & attention::bound) != 0;
+  }
 
   fiber* running() const noexcept { return running_; }
   runtime_core& home() const noexcept { return home_; }
@@ -85,52 +132,70 @@ class worker : public detail::list_hook<idle_tag> {
 
  private:
   friend class runtime_core;
+  friend class monitor;
 
+  bool takes_turn() noexcept;
+  void renew_limit() noexcept;
+  fiber* pick() noexcept;
+  fiber* pick_slowly() noexcept;
+  fiber* take_queued() noexcept;
   fiber* take_local() noexcept;
   fiber* take_chosen() noexcept;
   fiber* find_ready() noexcept;
   fiber* search() noexcept;
   void queue_rest(fiber* rest) noexcept;
+  fiber* take_in_turn() noexcept;
   fiber* take_shared(std::size_t most) noexcept;
   bool has_backlog() noexcept;
-  bool look_around(bool at_descriptors) noexcept;
-  fiber* take_mail() noexcept;
-  fiber* steal_from(worker& victim, bool also_next) noexcept;
-  fiber* swap_next(fiber* with) noexcept;
-  void make_room() noexcept;
+  bool look_around(bool in_passing) noexcept;
+  enum class mail_for : std::uint8_t { anybody, bound, strays };
+  fiber* take_mail(mail_for whom) noexcept;
+  fiber* wait_for_mail() noexcept;
+  fiber* steal_from(worker& victim) noexcept;
   bool stays() const noexcept;
+  void hand_over_queue() noexcept;
   void bind_stack(fiber& fresh) noexcept;
+  bool lend_stack(fiber& ended, fiber* next) noexcept;
   void run(fiber& next) noexcept;
-  void* choose_target(arch::san_context*& target) noexcept;
-  static void check_unguarded(const fiber& self) noexcept;
+  fiber* prepare(fiber& next) noexcept;
+  void mark_running(fiber& next) noexcept;
   void finish_switch() noexcept;
-  void* enter(fiber& next) noexcept;
+  void bury() noexcept;
+  void retire_block(fiber& ended) noexcept;
+  EXEUNT_NO_ASAN [[gnu::always_inline]] static inline void leave(worker* here, fiber& self,
+                                                                 fiber* next, bool dies) noexcept;
+  [[gnu::cold]] static void check_unguarded(const fiber& self) noexcept;
   static void fiber_entry(void* block, void* message);
 
   runtime_core& home_;
   const unsigned index_;
-  const bool alone_;     // The runtime's only worker: nobody steals.
-  const bool is_plain_;  // Neither a chooser nor forced migration.
   detail::random_source random_;
 
   // The switch.
   fiber* running_ = nullptr;
-  void* loop_sp_ = nullptr;
-  const after_switch* after_ = nullptr;
-  fiber* left_ = nullptr;  // Of after_.
+  arch::switch_context loop_;
+  detail::atomic<fiber_seat>* left_ = nullptr;  // on_stack of whom the last switch left,
+  fiber* ended_ = nullptr;                      // unless it was this one, for good.
   void* eh_globals_ = nullptr;
   arch::eh_state loop_eh_;
   arch::san_context loop_san_;
+  detail::atomic<fiber_seat> loop_seat_{fiber_seat::free};  // Nobody asks.
 
   // What is ready.
-  detail::atomic<fiber*> next_{nullptr};
-  detail::atomic<std::uint32_t> turns_{0};  // Switches so far: tells thieves who is stuck.
-  run_queue queue_;
-  std::uint32_t until_look_ = 0;  // So many turns until the next look around.
-  std::uint32_t looks_without_poll_ = 0;
-  std::uint32_t next_turns_ = 0;  // Runs from next_ in a row.
+  detail::atomic<unsigned> attention_;  // Bits of `attention`: why not to switch at once.
+  // Scheduling points so far, which tells others who is stuck; and up to which one the worker may
+  // go straight from fiber to fiber: at most to where it is to look around.
+  detail::atomic<std::uint32_t> turns_{0};
+  detail::atomic<std::uint32_t> turn_limit_{0};
+  std::uint32_t look_at_ = 0;
+  std::uint32_t next_turns_ = 0;  // Runs from the next slot in a row.
   std::uint32_t operations_ = 0;  // Checkpoints since the last switch.
+  std::uint32_t lends_ = 0;       // Of a stack, from a fiber that ended to a new one.
+  fiber* candidate_ = nullptr;    // Taken, but not off its stack when it was.
+  run_queue queue_;
+  std::uint32_t looks_without_poll_ = 0;
   clock::time_point last_look_{};
+  clock::time_point last_poll_{};
   detail::spin_lock mail_lock_;
   fiber* mail_first_ = nullptr;
   fiber* mail_last_ = nullptr;
@@ -143,10 +208,14 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* free_blocks_ = nullptr;
   std::uint32_t free_count_ = 0;
 
-  // Sleep. idle_ is under the runtime's idle lock.
+  // Sleep and staffing. idle_ and standing_ change under the runtime's idle lock.
   bool searching_ = false;
-  bool idle_ = false;
+  detail::atomic<bool> idle_{false};
+  detail::atomic<standing> standing_{standing::vacant};
   detail::atomic<std::uint32_t> woken_{0};
+  detail::atomic<std::uint32_t> mailed_{0};  // A futex for a bound worker.
+  detail::atomic<clockid_t> cpu_clock_{0};   // Of the thread; 0: none yet.
+  detail::atomic<int> thread_id_{0};         // The same thread's.
 
   std::thread thread_;
 
@@ -156,6 +225,8 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<std::uint64_t> ended{0};
   detail::atomic<std::uint64_t> steals{0};
   detail::atomic<std::uint64_t> sleeps{0};
+
+  worker_sight seen;  ///< the monitor's
 };
 
 }  // namespace exeunt::sched

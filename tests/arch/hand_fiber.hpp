@@ -25,9 +25,8 @@ class hand_fiber {
 
   hand_fiber(stack_pool& pool, body_function body, std::size_t bytes = 0)
       : pool_(pool), stack_(pool.get(bytes)), body_(std::move(body)) {
-    sp_ = make_frame(stack_.top(), enter, this);
-    san_.bottom = stack_.base;
-    san_.size = stack_.size;
+    context_ = make_frame(stack_.top(), enter, this);
+    san_bind(san_, stack_.base, stack_.size);
     san_create(san_, "hand fiber");
   }
   ~hand_fiber() {
@@ -40,7 +39,7 @@ class hand_fiber {
 
   /// Runs the fiber on this thread until it parks or ends. Unless `ordered`, this is no edge
   /// between what the thread did and what the fiber does, in the eyes of ThreadSanitizer.
-  EXEUNT_NO_TSAN void resume(bool ordered = true) {
+  EXEUNT_NO_TSAN EXEUNT_NO_ASAN void resume(bool ordered = true) {
     san_context host;
     eh_state host_eh;
     san_adopt_thread(host);
@@ -49,7 +48,7 @@ class hand_fiber {
     eh_save(eh_globals(), host_eh);
     eh_load(eh_globals(), eh_);
     san_before_switch(host, san_, false);
-    exeunt_switch(&host_sp_, sp_, this);
+    switch_to(host_context_, context_, this);
     san_after_switch(host);
     eh_save(eh_globals(), eh_);
     eh_load(eh_globals(), host_eh);
@@ -65,7 +64,7 @@ class hand_fiber {
   EXEUNT_NO_TSAN void park() { leave(false); }
 
   [[nodiscard]] bool done() const { return done_; }
-  [[nodiscard]] void* sp() const { return sp_; }
+  [[nodiscard]] const switch_context& context() const { return context_; }
   [[nodiscard]] const stack& its_stack() const { return stack_; }
 
  private:
@@ -78,10 +77,10 @@ class hand_fiber {
     self.done_ = true;
     self.leave(true);
   }
-  EXEUNT_NO_TSAN void leave(bool dies) {
+  EXEUNT_NO_TSAN EXEUNT_NO_ASAN void leave(bool dies) {
     detail::race_release(this);
     san_before_switch(san_, *host_, dies);
-    exeunt_switch(&sp_, host_sp_, nullptr);
+    switch_to(context_, host_context_, nullptr);
     san_after_switch(san_);
     detail::race_acquire(this);
   }
@@ -89,8 +88,8 @@ class hand_fiber {
   stack_pool& pool_;
   stack stack_;
   body_function body_;
-  void* sp_ = nullptr;
-  void* host_sp_ = nullptr;
+  switch_context context_;
+  switch_context host_context_;
   san_context* host_ = nullptr;
   san_context san_;
   eh_state eh_;

@@ -18,7 +18,6 @@
 #include <exeunt/sched/runtime.hpp>
 
 #include "sched/fiber.hpp"
-#include "sched/run_queue.hpp"
 #include "support/on_workers.hpp"
 #include "support/semaphore.hpp"
 
@@ -26,55 +25,6 @@ namespace exeunt {
 namespace {
 
 using test::semaphore;
-
-// Goal:   every fiber that is pushed leaves exactly once (I3 in run_queue.cpp).
-// Method: one owner pushes and pops while two thieves steal; each counts what it got.
-TEST(run_queue_stress, loses_and_doubles_nothing) {
-  constexpr int count = 200'000;
-  sched::run_queue owner;
-  std::vector<sched::fiber> fibers(512);
-  std::vector<std::atomic<int>> taken(512);
-  std::atomic<long> total{0};
-  std::atomic<bool> done{false};
-  const auto take = [&](sched::fiber* f) {
-    ++taken[static_cast<std::size_t>(f - fibers.data())];
-    ++total;
-  };
-  std::vector<std::thread> thieves;
-  for (int t = 0; t < 2; ++t) {
-    thieves.emplace_back([&] {
-      sched::run_queue mine;
-      for (bool last = false; !last;) {
-        last = done;
-        while (sched::fiber* const f = owner.steal_into(mine)) {
-          take(f);
-          while (sched::fiber* const more = mine.pop()) take(more);
-        }
-      }
-    });
-  }
-  for (int i = 0; i < count;) {
-    if (owner.push(fibers[static_cast<std::size_t>(i) % fibers.size()])) {
-      ++i;
-    } else {
-      while (sched::fiber* const f = owner.pop()) take(f);
-    }
-    if (i % 7 == 0) {
-      if (sched::fiber* const f = owner.pop()) take(f);
-    }
-  }
-  while (sched::fiber* const f = owner.pop()) take(f);
-  done = true;
-  for (std::thread& t : thieves) t.join();
-  EXPECT_EQ(total, count);
-  int least = count;
-  int most = 0;
-  for (const auto& n : taken) {
-    least = std::min(least, n.load());
-    most = std::max(most, n.load());
-  }
-  EXPECT_LE(most - least, 1) << "a slot's fiber was taken more often than it was pushed";
-}
 
 class sched_stress : public test::on_workers {};
 EXEUNT_ON_WORKERS(sched_stress);
@@ -176,11 +126,12 @@ TEST_P(sched_stress, blocking_calls_do_not_block_the_workers) {
 }
 
 struct thread_record {
+  bool is_monitor = false;
   bool sleeps = true;
   long switches = 0;
 };
 
-// What the kernel says of each worker's thread, by its number.
+// What the kernel says of each thread of the runtime, by its number.
 std::map<std::string, thread_record> workers_threads() {
   std::map<std::string, thread_record> found;
   for (const auto& task : std::filesystem::directory_iterator{"/proc/self/task"}) {
@@ -190,6 +141,7 @@ std::map<std::string, thread_record> workers_threads() {
     for (std::string line; std::getline(status, line);) {
       const std::string value = line.substr(std::min(line.size(), line.find(':') + 2));
       if (line.starts_with("Name:")) is_worker = value.starts_with("exeunt-");
+      if (line.starts_with("Name:")) record.is_monitor = value == "exeunt-monitor";
       if (line.starts_with("State:")) record.sleeps = value.starts_with("S");
       if (line.find("ctxt_switches") != std::string::npos) {
         record.switches += std::strtol(value.c_str(), nullptr, 10);
@@ -200,7 +152,8 @@ std::map<std::string, thread_record> workers_threads() {
   return found;
 }
 
-// Goal:   an idle runtime sleeps: no thread is switched to more than 5 times in 10 s.
+// Goal:   an idle runtime sleeps: no thread is switched to more than 5 times in 10 s, but for the
+//         monitor, which looks for 50 ms whether it stays so.
 // Method: the kernel's own counts, from the moment when all workers are asleep. They are each
 //         thread's own, whatever else runs on the machine.
 TEST(idle_stress, an_idle_runtime_sleeps) {
@@ -224,9 +177,10 @@ TEST(idle_stress, an_idle_runtime_sleeps) {
   }
   std::this_thread::sleep_for(std::chrono::seconds{10});
   const auto after = workers_threads();
-  EXPECT_EQ(after.size(), 4U);
+  EXPECT_EQ(after.size(), 5U);
   for (const auto& [thread, record] : after) {
-    EXPECT_LE(record.switches - before[thread].switches, 5) << "of thread " << thread;
+    EXPECT_LE(record.switches - before[thread].switches, record.is_monitor ? 20 : 5)
+        << "of thread " << thread;
   }
   for (int i = 0; i < 10; ++i) never.post();
   EXPECT_EQ(workers.stop(), 0U);

@@ -73,7 +73,8 @@ struct fiber_info {
 
 /// Counts since the runtime's start.
 struct runtime_stats {
-  unsigned workers = 0;
+  unsigned workers = 0;  ///< that run fibers at a time: runtime_options::procs
+  unsigned threads = 0;  ///< of workers; more than that while fibers block theirs
   std::uint64_t fibers_alive = 0;
   std::uint64_t fibers_started = 0;
   std::uint64_t panics = 0;
@@ -152,6 +153,14 @@ class EXEUNT_API runtime {
   ///         and their tools, not for each request.
   [[nodiscard]] std::vector<fiber_info> fibers() const;
   [[nodiscard]] runtime_stats stats() const noexcept;
+
+  /// How many worker threads run fibers at a time. Fibers that block their thread, or keep it for
+  /// longer than some 10 ms, do not count: others take their workers' place meanwhile.
+  [[nodiscard]] unsigned procs() const noexcept;
+  /// Changes that, from 1 to 1024; 0: to what the affinity mask and the cgroup allow now, or
+  /// EXEUNT_PROCS. Takes effect within some milliseconds: surplus workers end when their fibers
+  /// come to a scheduling point. Not under simulation.
+  void set_procs(unsigned count) noexcept;
 
   /// The runtime of the running fiber; else the default one, started if need be.
   static runtime& current();

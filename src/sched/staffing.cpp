@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which threads run fibers: as many as procs at a time, not counting those whose fiber does not
+// come back.
+//
+//   vacant --fill_places()--> active <--report_back()-- stuck <--give_up_on()-- active
+//   retired --fill_places()--> active        stuck, active --report_back()--> retired --> vacant
+//   active, stuck --bind()--> bound --unbind()--> stuck
+//
+// Everything that a stuck worker has is within others' reach at any time: its queue can be stolen
+// from, timers and descriptors belong to the runtime. So to fill its place is only to have one
+// more thread that looks for work. When the stuck fiber comes to a scheduling point its worker
+// reports back: if there is a place it is active again, else it hands over what is in its queue
+// and retires; a retired worker's thread ends after a while.
+//
+// Places are filled only when no active worker is idle: an idle one takes over what waits.
+//
+// Invariants, whenever idle_lock_ is free:
+//   I1  active_ is the number of active workers; but for a change of procs not yet carried out,
+//       active_ <= procs_.
+//   I2  in_service_ is the number of workers that are active or stuck, or bound with work.
+//   I3  A retired or vacant worker is in no list of idle ones.
+//   I4  Only the monitor's thread starts threads, once the runtime has begun.
+// Wake-ups: a retired worker by fill_places() and stop(); a bound one by mail and stop().
+// Tests: tests/sched/monitor_test.cpp, lock_os_thread_test.cpp; models/monitor.pml.
+
+#include <exeunt/sched/os_thread.hpp>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/log.hpp>
+#include <exeunt/base/race.hpp>
+
+#include "sched/current.hpp"
+#include "sched/futex.hpp"
+#include "sched/runtime_core.hpp"
+
+namespace exeunt::sched {
+
+using detail::memory_order_acq_rel;
+using detail::memory_order_relaxed;
+using detail::memory_order_release;
+using detail::memory_order_seq_cst;
+
+namespace {
+// A spare thread is kept for so long: to start one takes 33 µs.
+constexpr clock::duration spare_kept = std::chrono::milliseconds{500};
+}  // namespace
+
+void runtime_core::start_thread(worker& w) {
+  detail::race_acquire(&threads_);
+  threads_.fetch_add(1, memory_order_relaxed);
+  try {
+    std::thread started{[&w] {
+      w.loop();
+      runtime_core& home = w.home();
+      detail::race_release(&home.threads_);  // Acquired by stop(), and by who takes its place.
+      // order: release, pairs with stop(), which may return at once: then only the address is left.
+      home.threads_.fetch_sub(1, memory_order_release);
+      futex_wake(home.threads_, INT32_MAX);
+    }};
+    const detail::spin_guard guard{idle_lock_};
+    w.thread_ = std::move(started);
+  } catch (...) {
+    threads_.fetch_sub(1, memory_order_relaxed);
+    throw;
+  }
+}
+
+// Under idle_lock_, or before there are threads.
+void runtime_core::put_in_place(worker& w) noexcept {
+  w.standing_.store(standing::active, memory_order_relaxed);
+  ++active_;
+  in_service_.fetch_add(1, memory_order_seq_cst);
+}
+
+void runtime_core::give_up_on(worker& w, std::uint32_t turns) noexcept {
+  {
+    const detail::spin_guard guard{idle_lock_};
+    if (!w.is_busy() || w.turns() != turns) return;
+    w.standing_.store(standing::stuck, memory_order_relaxed);
+    --active_;
+    w.call_for(attention::report);
+  }
+  return_stray_mail(w);
+}
+
+// Under forced migration. Who mails looks at the standing afterwards, and who changes the standing
+// at the mail: of the two at least one sees the other.
+void runtime_core::return_stray_mail(worker& w) noexcept {
+  detail::atomic_fence();
+  bool any = false;
+  while (fiber* const stray = w.take_mail(worker::mail_for::strays)) {
+    injected_.push(*stray);
+    any = true;
+  }
+  if (any) wake_one();
+}
+
+void runtime_core::fill_places() noexcept {
+  for (;;) {
+    worker* starts = nullptr;
+    {
+      const detail::spin_guard guard{idle_lock_};
+      if (stopping() || active_ >= procs() || idle_count_.load(memory_order_relaxed) != 0) {
+        return;
+      }
+      worker* retired = nullptr;
+      for (worker& w : workers_) {
+        const standing now = w.standing_.load(memory_order_relaxed);
+        if (now == standing::retired) retired = &w;
+        if (now == standing::vacant) starts = &w;
+      }
+      if (retired != nullptr) {
+        put_in_place(*retired);
+        retired->woken_.store(1, memory_order_release);
+        futex_wake(retired->woken_, 1);
+        continue;
+      }
+      if (starts != nullptr) put_in_place(*starts);
+    }
+    const detail::race_ignore own;
+    try {
+      if (starts == nullptr) {
+        const std::uint32_t index = workers_.size();
+        if (index == worker_list::capacity) return;
+        auto fresh = std::make_unique<worker>(*this, index, seed_of(index));
+        starts = fresh.get();
+        const detail::spin_guard guard{idle_lock_};
+        put_in_place(*starts);
+        workers_.add(std::move(fresh));
+      }
+      start_thread(*starts);
+      short_of_threads_ = false;
+    } catch (const std::exception& refused) {
+      if (starts != nullptr) {
+        const detail::spin_guard guard{idle_lock_};
+        starts->standing_.store(standing::vacant, memory_order_relaxed);
+        --active_;
+        in_service_.fetch_sub(1, memory_order_seq_cst);
+      }
+      if (std::exchange(short_of_threads_, true)) return;  // Said once, tried at each tick.
+      log_line(std::string{"exeunt: fibers block the worker threads, and another one cannot be "
+                           "started: "} +
+               refused.what() + "; others wait until one is back (see `ulimit -u`)");
+      return;
+    }
+  }
+}
+
+bool runtime_core::report_back(worker& w) noexcept {
+  {
+    const detail::spin_guard guard{idle_lock_};
+    w.attention_.fetch_and(~attention::report, memory_order_relaxed);
+    const standing was = w.standing_.load(memory_order_relaxed);
+    if (was == standing::bound) return true;
+    if (was == standing::stuck && active_ < procs()) {
+      w.standing_.store(standing::active, memory_order_relaxed);
+      ++active_;
+      return true;
+    }
+    if (was == standing::active) {
+      if (active_ <= procs()) return true;
+      --active_;
+    }
+    w.standing_.store(standing::retired, memory_order_relaxed);
+    w.woken_.store(0, memory_order_relaxed);
+    in_service_.fetch_sub(1, memory_order_seq_cst);
+  }
+  if (w.searching_) stop_searching(w, false);
+  w.hand_over_queue();
+  tell_quiet();
+  const clock::time_point until = clock::now() + spare_kept;
+  for (;;) {
+    const clock::duration left = until - clock::now();
+    if (left > clock::duration::zero() && !stopping()) futex_wait_for(w.woken_, 0, left);
+    const detail::spin_guard guard{idle_lock_};
+    if (w.standing_.load(memory_order_relaxed) == standing::active) return true;
+    if (stopping()) return false;
+    if (left > clock::duration::zero() || !w.thread_.joinable()) continue;  // Hardly started.
+    w.thread_.detach();
+    w.standing_.store(standing::vacant, memory_order_relaxed);
+    return false;
+  }
+}
+
+void runtime_core::set_procs(unsigned asked) noexcept {
+  const unsigned count = procs_wanted(asked);
+  const detail::spin_guard guard{idle_lock_};
+  procs_.store(count, memory_order_relaxed);
+  // Whoever is one too many retires; if there are too few the monitor sees it when all are busy.
+  for (worker& w : workers_) {
+    if (w.standing_.load(memory_order_relaxed) != standing::active) continue;
+    w.call_for(attention::report);
+    if (active_ > count && w.idle_.load(memory_order_relaxed)) wake_idle(w);
+  }
+}
+
+void runtime_core::bind(fiber& running) noexcept {
+  if (running.thread_locks++ > 0) return;
+  worker& here = *this_worker();
+  running.bound_to = static_cast<std::uint16_t>(here.index() + 1);
+  {
+    const detail::spin_guard guard{idle_lock_};
+    if (here.standing_.load(memory_order_relaxed) == standing::active) --active_;
+    here.standing_.store(standing::bound, memory_order_relaxed);
+  }
+  here.call_for(attention::bound);
+  here.hand_over_queue();
+}
+
+void runtime_core::unbind(fiber& running) noexcept {
+  if (running.thread_locks == 0 || --running.thread_locks > 0) return;
+  worker& here = *this_worker();
+  running.bound_to = 0;
+  const detail::spin_guard guard{idle_lock_};
+  here.standing_.store(standing::stuck, memory_order_relaxed);
+  here.attention_.fetch_and(~attention::bound, memory_order_relaxed);
+  here.call_for(attention::report);
+}
+
+void runtime_core::out_of_service() noexcept {
+  in_service_.fetch_sub(1, memory_order_seq_cst);
+  tell_quiet();
+}
+
+void runtime_core::back_in_service() noexcept {
+  in_service_.fetch_add(1, memory_order_seq_cst);
+  monitor_.somebody_is_busy();
+}
+
+}  // namespace exeunt::sched
+
+namespace exeunt {
+
+lock_os_thread::lock_os_thread() noexcept {
+  if (sched::fiber* const running = sched::this_fiber_block()) running->home->bind(*running);
+}
+
+lock_os_thread::~lock_os_thread() {
+  if (sched::fiber* const running = sched::this_fiber_block()) running->home->unbind(*running);
+}
+
+}  // namespace exeunt
