@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The timers' heap, and the nodes' side of it.
+// The timers in their order, and the nodes' side of them.
+//
+// A *fresh* node is one that was started and that nobody has had to compare with others since. The
+// fresh ones are the end of entries_; before them lies the heap.
 //
 // Invariants, whenever lock_ is free:
-//   I1  heap_[i]->index_ == i, and no child is before its parent.
-//   I2  next_ is the deadline of heap_[0], or no_deadline.
-//   I3  A node's fire function runs under lock_, after the node has left the heap; so once stop()
+//   I1  entries_[i].node->index_ == i; below sorted_, no child is before its parent.
+//   I2  next_ is the earliest deadline of all, or no_deadline.
+//   I3  A node's fire function runs under lock_, after the node has left the queue; so once stop()
 //       has had the lock, it is not running.
+//   I4  There are at most fresh_max fresh nodes.
 // Locks: lock_ is taken before the locks of sources and of run queues, never after one of them.
 // Wake-ups: start() of the earliest one wakes the worker that sleeps in the poller.
-// Tests: tests/sched/timers_test.cpp (I1-I3).
+// Tests: tests/sched/timers_test.cpp (I1-I4).
 
 #include "sched/timers.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
@@ -26,6 +31,8 @@ namespace {
 constexpr std::size_t arity = 4;
 // What is fired in one hold of the lock.
 constexpr std::size_t batch = 64;
+// As many as are looked through in the time that a walk through a large heap takes.
+constexpr std::size_t fresh_max = 32;
 }  // namespace
 
 namespace {
@@ -44,10 +51,12 @@ void timer_queue::close() noexcept {
   {
     const spin_guard guard{lock_};
     if (std::exchange(home_, nullptr) == nullptr) return;  // Closed before.
-    for (timer_node* const node : heap_) node->index_ = timer_node::not_queued;
-    heap_.clear();
-    heap_.shrink_to_fit();
-    publish_next();
+    for (const entry& left : entries_) left.node->index_ = timer_node::not_queued;
+    entries_.clear();
+    entries_.shrink_to_fit();
+    sorted_ = 0;
+    // order: relaxed, see move_next_back().
+    next_.store(no_deadline.time_since_epoch().count(), memory_order_relaxed);
   }
   const spin_guard guard{closed_lock};
   next_closed_ = std::exchange(closed_queues, this);
@@ -60,57 +69,83 @@ sched::runtime_core* timer_queue::find_home(sched::runtime_hold& hold) noexcept 
   return home_;
 }
 
-bool timer_queue::before(const timer_node& a, const timer_node& b) noexcept {
-  return a.when_ != b.when_ ? a.when_ < b.when_ : a.order_ < b.order_;
+bool timer_queue::before(const entry& a, const entry& b) noexcept {
+  return a.when != b.when ? a.when < b.when : a.node->order_ < b.node->order_;
 }
 
-void timer_queue::place(std::size_t index, timer_node* node) noexcept {
-  heap_[index] = node;
-  node->index_ = index;
+// --- places
+
+void timer_queue::place(std::size_t index, const entry& placed) noexcept {
+  entries_[index] = placed;
+  placed.node->index_ = index;
 }
 
-void timer_queue::up(std::size_t index) noexcept {
-  timer_node* const node = heap_[index];
+void timer_queue::up(std::size_t index, const entry& placed) noexcept {
   while (index > 0) {
     const std::size_t parent = (index - 1) / arity;
-    if (!before(*node, *heap_[parent])) break;
-    place(index, heap_[parent]);
+    if (!before(placed, entries_[parent])) break;
+    place(index, entries_[parent]);
     index = parent;
   }
-  place(index, node);
+  place(index, placed);
 }
 
-void timer_queue::down(std::size_t index) noexcept {
-  timer_node* const node = heap_[index];
+void timer_queue::down(std::size_t index, const entry& placed) noexcept {
   for (;;) {
     const std::size_t first = index * arity + 1;
-    if (first >= heap_.size()) break;
+    if (first >= sorted_) break;
+    const std::size_t end = std::min(first + arity, sorted_);
     std::size_t least = first;
-    for (std::size_t i = first + 1; i < first + arity && i < heap_.size(); ++i) {
-      if (before(*heap_[i], *heap_[least])) least = i;
+    for (std::size_t i = first + 1; i < end; ++i) {
+      if (before(entries_[i], entries_[least])) least = i;
     }
-    if (!before(*heap_[least], *node)) break;
-    place(index, heap_[least]);
+    if (!before(entries_[least], placed)) break;
+    place(index, entries_[least]);
     index = least;
   }
-  place(index, node);
+  place(index, placed);
 }
 
-void timer_queue::remove_at(std::size_t index) noexcept {
-  heap_[index]->index_ = timer_node::not_queued;
-  timer_node* const last = heap_.back();
-  heap_.pop_back();
-  if (index == heap_.size()) return;
-  place(index, last);
-  up(index);
-  down(last->index_);
+void timer_queue::put_in_order(std::size_t index, const entry& placed) noexcept {
+  if (index > 0 && before(placed, entries_[(index - 1) / arity])) {
+    up(index, placed);
+  } else {
+    down(index, placed);
+  }
 }
 
-void timer_queue::publish_next() noexcept {
-  const auto first = heap_.empty() ? no_deadline : heap_.front()->when_;
-  // order: seq_cst, the starter's half of the handshake with a worker going to sleep.
-  next_.store(first.time_since_epoch().count(), memory_order_seq_cst);
+void timer_queue::sort_in() noexcept {
+  for (; sorted_ < entries_.size(); ++sorted_) up(sorted_, entry{entries_[sorted_]});
 }
+
+void timer_queue::add(timer_node& node, clock::time_point when) noexcept {
+  if (entries_.size() - sorted_ == fresh_max) sort_in();
+  node.order_ = ++order_;
+  node.index_ = entries_.size();
+  entries_.push_back({when, &node});
+}
+
+void timer_queue::remove(timer_node& node) noexcept {
+  std::size_t hole = std::exchange(node.index_, timer_node::not_queued);
+  if (hole < sorted_) {
+    const entry last = entries_[--sorted_];
+    if (hole != sorted_) put_in_order(hole, last);
+    hole = sorted_;
+  }
+  const entry last = entries_.back();
+  entries_.pop_back();
+  if (hole != entries_.size()) place(hole, last);
+}
+
+clock::time_point timer_queue::first() const noexcept {
+  clock::time_point least = sorted_ == 0 ? no_deadline : entries_.front().when;
+  for (std::size_t i = sorted_; i < entries_.size(); ++i) {
+    least = std::min(least, entries_[i].when);
+  }
+  return least;
+}
+
+// --- start, stop, fire
 
 timer_queue::started timer_queue::start(timer_node& node, clock::time_point when,
                                         sched::runtime_hold& hold) noexcept {
@@ -118,28 +153,40 @@ timer_queue::started timer_queue::start(timer_node& node, clock::time_point when
   const spin_guard guard{lock_};
   if (home_ == nullptr) return {.closed = true};
   const bool was_queued = node.index_ != timer_node::not_queued;
-  node.when_ = when;
-  node.order_ = ++order_;
+  const clock::time_point before = next_unordered();
+  bool was_first = false;
   if (was_queued) {
-    up(node.index_);
-    down(node.index_);
-  } else {
-    heap_.push_back(&node);
-    up(heap_.size() - 1);
+    was_first = entries_[node.index_].when == before;
+    remove(node);
   }
-  publish_next();
-  if (node.index_ != 0) return {.was_queued = was_queued};
-  hold = sched::runtime_hold{home_};
-  return {.was_queued = was_queued, .earliest_of = home_};
+  add(node, when);
+  if (when < before) {
+    // order: seq_cst, the starter's half of the handshake with a worker going to sleep.
+    next_.store(when.time_since_epoch().count(), memory_order_seq_cst);
+    hold = sched::runtime_hold{home_};
+    return {.was_queued = was_queued, .earliest_of = home_};
+  }
+  if (was_first) move_next_back();
+  return {.was_queued = was_queued};
 }
 
 bool timer_queue::stop(timer_node& node) noexcept {
   const spin_guard guard{lock_};
   if (node.index_ == timer_node::not_queued) return false;
-  const bool was_first = node.index_ == 0;
-  remove_at(node.index_);
-  if (was_first) publish_next();
+  const bool was_first = entries_[node.index_].when == next_unordered();
+  remove(node);
+  if (was_first) move_next_back();
   return true;
+}
+
+clock::time_point timer_queue::next_unordered() const noexcept {
+  // order: relaxed; under lock_, where it is written.
+  return clock::time_point{clock::duration{next_.load(memory_order_relaxed)}};
+}
+
+// Whoever goes to sleep and sees the earlier one yet wakes up once too often.
+void timer_queue::move_next_back() noexcept {
+  next_.store(first().time_since_epoch().count(), memory_order_relaxed);  // order: see above.
 }
 
 std::size_t timer_queue::fire_due(clock::time_point now) noexcept {
@@ -155,20 +202,19 @@ std::size_t timer_queue::fire_due(clock::time_point now) noexcept {
 void timer_queue::fire_some(clock::time_point now, std::size_t& fired) noexcept {
   const race_ignore own;
   const spin_guard guard{lock_};
+  sort_in();
   const std::size_t last = fired + batch;
-  while (fired < last && !heap_.empty() && heap_.front()->when_ <= now) {
-    timer_node& node = *heap_.front();
-    remove_at(0);
+  while (fired < last && sorted_ != 0 && entries_.front().when <= now) {
+    timer_node& node = *entries_.front().node;
+    remove(node);
     ++fired;
     const clock::time_point again = node.fire_(node, now);
     // A one-shot node may be gone by now: the wake-up it fired lets its owner return.
     if (again == no_deadline) continue;
-    node.when_ = again;
-    node.order_ = ++order_;
-    heap_.push_back(&node);
-    up(heap_.size() - 1);
+    add(node, again);
+    sort_in();
   }
-  publish_next();
+  move_next_back();
 }
 
 timer_node::~timer_node() {
@@ -177,6 +223,7 @@ timer_node::~timer_node() {
 
 bool timer_node::start(clock::time_point when) noexcept {
   if (sched::forked_without_exec()) sched::refuse_in_child("starts a timer");
+  may_fire_ = true;
   sched::runtime_hold hold;
   timer_queue::started outcome{.closed = true};
   if (queue_ != nullptr) outcome = queue_->start(*this, when, hold);
@@ -189,8 +236,10 @@ bool timer_node::start(clock::time_point when) noexcept {
 }
 
 bool timer_node::stop() noexcept {
+  if (!may_fire_) return false;
+  may_fire_ = false;
   if (sched::forked_without_exec()) return std::exchange(index_, not_queued) != not_queued;
-  return queue_ != nullptr && queue_->stop(*this);
+  return queue_->stop(*this);
 }
 
 }  // namespace exeunt::detail

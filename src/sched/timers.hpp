@@ -21,9 +21,12 @@ class runtime_hold;
 
 namespace exeunt::detail {
 
-/// A 4-ary heap of nodes that know their places: start and stop are O(log n), nothing is left
-/// behind by a stop.
+/// Nodes know their places: nothing is left behind by a stop.
 ///
+/// Most timers are stopped before they are due, so a fresh one is only noted down, and joins the
+/// others in their order, a 4-ary heap, when many have come after it or one is due.
+///
+/// Cost:    start and stop of a fresh node do not depend on how many there are; else O(log n).
 /// Threads: all members, any thread.
 class timer_queue {
  public:
@@ -40,7 +43,7 @@ class timer_queue {
   struct started {
     bool closed = false;      ///< the queue is: nothing was done
     bool was_queued = false;  ///< the node was started before
-    /// If the node is the first to fire now: its runtime, to be told; not destroyed before `hold`.
+    /// If it fires before all others: its runtime, to be told; not destroyed before `hold`.
     sched::runtime_core* earliest_of = nullptr;
   };
   started start(timer_node& node, clock::time_point when, sched::runtime_hold& hold) noexcept;
@@ -62,13 +65,24 @@ class timer_queue {
   std::size_t fire_due(clock::time_point now) noexcept;
 
  private:
-  void place(std::size_t index, timer_node* node) noexcept;
-  void up(std::size_t index) noexcept;
-  void down(std::size_t index) noexcept;
-  void remove_at(std::size_t index) noexcept;
-  void publish_next() noexcept;
+  // With the deadline at hand, so that to compare two of them is not to look into their nodes.
+  struct entry {
+    clock::time_point when;
+    timer_node* node;
+  };
+
+  void add(timer_node& node, clock::time_point when) noexcept;
+  void remove(timer_node& node) noexcept;
+  void sort_in() noexcept;
+  void place(std::size_t index, const entry& placed) noexcept;
+  void up(std::size_t index, const entry& placed) noexcept;
+  void down(std::size_t index, const entry& placed) noexcept;
+  void put_in_order(std::size_t index, const entry& placed) noexcept;
+  [[nodiscard]] clock::time_point first() const noexcept;
+  [[nodiscard]] clock::time_point next_unordered() const noexcept;
+  void move_next_back() noexcept;
   void fire_some(clock::time_point now, std::size_t& fired) noexcept;
-  static bool before(const timer_node& a, const timer_node& b) noexcept;
+  static bool before(const entry& a, const entry& b) noexcept;
 
   timer_queue() = default;
   ~timer_queue() = default;
@@ -77,7 +91,8 @@ class timer_queue {
   sched::runtime_core* home_ = nullptr;  // Under lock_; null once closed.
   timer_queue* next_closed_ = nullptr;
   spin_lock lock_;
-  std::vector<timer_node*> heap_;
+  std::vector<entry> entries_;
+  std::size_t sorted_ = 0;  // Of entries_ so many are the heap; the others are fresh.
   std::uint64_t order_ = 0;
   atomic<clock::rep> next_{no_deadline.time_since_epoch().count()};
 };

@@ -107,31 +107,74 @@ TEST_F(timers_test, what_asks_to_fire_again_is_queued_again) {
   EXPECT_TRUE(queue.stop(node));
 }
 
-// Method: random starts, moves and stops, against a plain list of what must fire.
+// Method: more than are kept unsorted, stopped from the first and from the last.
+TEST_F(timers_test, next_is_the_first_of_what_is_left) {
+  constexpr int count = 100;
+  std::vector<recorder*> nodes;
+  for (int i = 0; i < count; ++i) {
+    start(*nodes.emplace_back(&add(i)), count - i);
+    EXPECT_EQ(queue.next(), at(count - i));
+  }
+  for (int i = count - 1; i > count / 2; --i) {
+    EXPECT_EQ(queue.next(), at(count - i));
+    EXPECT_TRUE(queue.stop(*nodes[static_cast<std::size_t>(i)]));
+  }
+  for (int i = 0; i < count / 2; ++i) {
+    EXPECT_TRUE(queue.stop(*nodes[static_cast<std::size_t>(i)]));
+    EXPECT_EQ(queue.next(), at(count / 2));
+  }
+  EXPECT_EQ(queue.fire_due(at(count)), 1U);
+  EXPECT_EQ(log, std::vector{count / 2});
+}
+
+// Goal:   I1, I2, I4, whatever is started, moved and stopped in which order.
+// Method: random steps, against a plain list of what must fire; time goes on meanwhile.
 TEST_F(timers_test, keep_their_order_under_random_use) {
   constexpr int count = 300;
   random_source random{42};
   std::vector<recorder*> nodes;
   std::vector<int> deadline(count, -1);
   for (int i = 0; i < count; ++i) nodes.push_back(&add(i));
-  for (int step = 0; step < 5'000; ++step) {
+
+  const auto first = [&] {
+    int least = -1;
+    for (const int d : deadline) {
+      if (d >= 0 && (least < 0 || d < least)) least = d;
+    }
+    return least < 0 ? no_deadline : at(least);
+  };
+  const auto fire = [&](int now) {
+    std::size_t due = 0;
+    for (const int d : deadline) due += d >= 0 && d <= now ? 1U : 0U;
+    log.clear();
+    EXPECT_EQ(queue.fire_due(at(now)), due);
+    ASSERT_EQ(log.size(), due);
+    for (std::size_t i = 1; i < log.size(); ++i) {
+      EXPECT_LE(deadline[static_cast<std::size_t>(log[i - 1])],
+                deadline[static_cast<std::size_t>(log[i])]);
+    }
+    for (const int fired : log) deadline[static_cast<std::size_t>(fired)] = -1;
+  };
+
+  int now = 0;
+  for (int step = 0; step < 20'000; ++step) {
     const auto i = random.below(count);
     if (random.below(3) == 0) {
       EXPECT_EQ(queue.stop(*nodes[i]), deadline[i] >= 0);
       deadline[i] = -1;
     } else {
-      deadline[i] = static_cast<int>(random.below(1'000));
+      deadline[i] = now + static_cast<int>(random.below(1'000));
       start(*nodes[i], deadline[i]);
     }
+    EXPECT_EQ(queue.next(), first());
+    if (random.below(50) == 0) {
+      now += static_cast<int>(random.below(100));
+      fire(now);
+      EXPECT_EQ(queue.next(), first());
+    }
   }
-  std::size_t started = 0;
-  for (const int d : deadline) started += d >= 0 ? 1U : 0U;
-  EXPECT_EQ(queue.fire_due(at(1'000)), started);
-  ASSERT_EQ(log.size(), started);
-  for (std::size_t i = 1; i < log.size(); ++i) {
-    EXPECT_LE(deadline[static_cast<std::size_t>(log[i - 1])],
-              deadline[static_cast<std::size_t>(log[i])]);
-  }
+  fire(now + 1'000);
+  EXPECT_EQ(queue.next(), no_deadline);
 }
 
 struct waker : timer_node {

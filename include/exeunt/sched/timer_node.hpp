@@ -38,6 +38,7 @@ class timer_node {
 
   /// Returns: true if it was started and now will not fire. On false it fired before, or was
   ///          never started; in each case fire() is not running when stop() returns.
+  /// Cost:    nothing if it was stopped since its last start.
   EXEUNT_API bool stop() noexcept;
 
  private:
@@ -45,10 +46,10 @@ class timer_node {
   static constexpr std::size_t not_queued = static_cast<std::size_t>(-1);
 
   fire_fn fire_;
-  clock::time_point when_{};
   std::uint64_t order_ = 0;         // Equal deadlines fire in the order of their start.
-  std::size_t index_ = not_queued;  // Place in the heap; under the queue's lock.
+  std::size_t index_ = not_queued;  // Place in the queue; under the queue's lock.
   timer_queue* queue_ = nullptr;    // The runtime's that started it first.
+  bool may_fire_ = false;           // The owner's: it has not been stopped since it was started.
 };
 
 /// Ends a shared wait at a deadline: construct, then park the ticket, then it stops by itself.
@@ -64,7 +65,7 @@ class timeout_waiter : timer_node {
   ~timeout_waiter() {
     if (on_thread_) {
       end_on_thread();
-    } else {
+    } else if (!won()) {  // Else on_fire() has let go of it already, with its claim.
       stop();
     }
   }
