@@ -83,6 +83,16 @@ ref_ptr<chan_core> chan_core::make(const element_ops& ops, std::size_t capacity,
   return handle;
 }
 
+ref_ptr<chan_core> chan_core::make_in(void* memory, const element_ops& ops,
+                                      chan_companion& companion) {
+  race_slot* const races = make_race_slots(1);
+  auto* const core = ::new (memory)
+      chan_core(ops, 1, chan_look::unbuffered, static_cast<std::byte*>(memory) + sizeof(chan_core));
+  core->races_ = races;
+  core->companion_ = &companion;
+  return ref_ptr<chan_core>::adopt(core);
+}
+
 chan_core::chan_core(const element_ops& ops, std::size_t capacity, chan_look look,
                      std::byte* ring) noexcept
     : look_{look}, ops_{&ops}, capacity_{capacity}, ring_{ring}, id_{next_source_id()} {}
@@ -100,9 +110,11 @@ chan_core::~chan_core() {
 
 void chan_core::destroy() const noexcept {
   auto* const self = const_cast<chan_core*>(this);
-  if (companion_ != nullptr) companion_->end(*companion_);
+  chan_companion* const companion = companion_;
+  if (companion != nullptr) companion->end(*companion);
   const std::size_t alignment = alignment_of(*ops_);
   self->~chan_core();
+  if (companion != nullptr) return companion->free(*companion);
   ::operator delete(static_cast<void*>(self), std::align_val_t{alignment});
 }
 
@@ -209,6 +221,7 @@ bool chan_core::close() noexcept {
 }
 
 bool chan_core::discard() noexcept {
+  if (count() == 0) return false;
   lock_.lock();
   EXEUNT_ASSERT(!has_live(senders_), "discard under a parked sender");
   const bool any = count() != 0;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Timers, tickers and delayed calls: a node in the runtime's timers and what its firing feeds.
 //
-// A *tick source* is a channel's companion: it lives as long as the channel and posts into its one
-// slot. A *delayed call* is shared by its timer and by the fibers that run it.
+// A *tick source* is a channel's companion: it lives as long as the channel, in one block with it,
+// and posts into its one slot. A *delayed call* is shared by its timer and by the fibers that run
+// it.
 //
 // Invariants, whenever lock_ is free:
 //   I1  A node that is not started, and whose channel is empty, has nothing to deliver.
@@ -18,6 +19,8 @@
 #include <exeunt/time/timer.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
@@ -46,12 +49,16 @@ class tick_source final : public chan_companion, public timer_node {
  public:
   using channel = recv_only<clock::time_point>;
 
+  tick_source() noexcept
+      : chan_companion{.end = &tick_source::on_end, .free = &tick_source::on_free},
+        timer_node{&tick_source::on_fire} {}
+
   /// A channel that is fed at `due` and, if `period` is not zero, again and again.
   static channel make(clock::time_point due, clock::duration period) {
-    auto core = chan_core::make(element_ops_of<clock::time_point>, 1, chan_look::unbuffered);
-    auto* const source = new tick_source{*core};
-    core->accompany(*source);
-    source->begin(due, period);
+    auto source = std::make_unique<tick_source>();
+    auto core = chan_core::make_in<clock::time_point>(source->memory_, *source);
+    source->fed_ = core.get();
+    source.release()->begin(due, period);
     return handle_access::make<channel>(std::move(core));
   }
 
@@ -75,11 +82,6 @@ class tick_source final : public chan_companion, public timer_node {
   }
 
  private:
-  explicit tick_source(chan_core& fed) noexcept
-      : chan_companion{.end = &tick_source::on_end},
-        timer_node{&tick_source::on_fire},
-        fed_{&fed} {}
-
   void begin(clock::time_point due, clock::duration period) noexcept {
     due_ = std::min(due, latest);
     period_ = period;
@@ -113,13 +115,16 @@ class tick_source final : public chan_companion, public timer_node {
     auto* const self = static_cast<tick_source*>(&companion);
     self->timer_node::stop();
     race_acquire(&self->fed_);  // A post comes before the end of the channel's memory.
-    delete self;
+  }
+  static void on_free(chan_companion& companion) noexcept {
+    delete static_cast<tick_source*>(&companion);
   }
 
   spin_lock lock_;
-  chan_core* const fed_;  // Outlives this: on_end() is called before it is gone.
+  chan_core* fed_ = nullptr;  // In memory_.
   clock::time_point due_{};
   clock::duration period_{};  // Zero: once.
+  alignas(chan_core) std::byte memory_[chan_core::bytes_for_one<clock::time_point>()];
 };
 
 class delayed_call final : public ref_counted, public timer_node {

@@ -95,11 +95,13 @@ enum class chan_look : std::uint8_t {
   unbuffered,  ///< size() and capacity() say 0 whatever is kept: channels of timers
 };
 
-/// What feeds a channel and lives as long as it: a timer.
+/// What feeds a channel and lives as long as it, in one block of memory with it: a timer.
 struct chan_companion {
   /// Called once, when the last handle is gone and before the channel is: a try_send() may still be
   /// running until this returns, and must not afterwards.
   void (*end)(chan_companion& self) noexcept = nullptr;
+  /// Called when the channel is gone, too: frees the block.
+  void (*free)(chan_companion& self) noexcept = nullptr;
 };
 
 /// One channel of any element type.
@@ -110,6 +112,19 @@ class EXEUNT_API chan_core : public ref_counted {
   /// Throws: std::bad_alloc; panic_error if the size is beyond what can be addressed.
   [[nodiscard]] static ref_ptr<chan_core> make(const element_ops& ops, std::size_t capacity,
                                                chan_look look = chan_look::plain);
+
+  /// A channel for one T, in memory that `companion` has for it: bytes_for_one<T>, aligned as a
+  /// chan_core. It looks unbuffered.
+  /// Throws: std::bad_alloc; not but for the tools that look for races.
+  template <typename T>
+  [[nodiscard]] static ref_ptr<chan_core> make_in(void* memory, chan_companion& companion) {
+    static_assert(alignof(T) <= alignof(chan_core));
+    return make_in(memory, element_ops_of<T>, companion);
+  }
+  template <typename T>
+  static constexpr std::size_t bytes_for_one() noexcept {
+    return sizeof(chan_core) + sizeof(T);
+  }
 
   /// Parks until delivered, closed or `cancel` (may be null) ends; never returns `full`.
   [[nodiscard]] send_status send(void* value, cancel_node* cancel) noexcept;
@@ -133,8 +148,7 @@ class EXEUNT_API chan_core : public ref_counted {
   [[nodiscard]] std::size_t size() const noexcept;
   [[nodiscard]] std::size_t capacity() const noexcept;
 
-  /// Gives the channel its companion; once, before others have the channel.
-  void accompany(chan_companion& companion) noexcept { companion_ = &companion; }
+  /// Null unless made by make_in().
   [[nodiscard]] chan_companion* companion() const noexcept { return companion_; }
 
   void release() const noexcept {
@@ -146,6 +160,8 @@ class EXEUNT_API chan_core : public ref_counted {
 
   chan_core(const element_ops& ops, std::size_t capacity, chan_look look, std::byte* ring) noexcept;
   ~chan_core();
+  static ref_ptr<chan_core> make_in(void* memory, const element_ops& ops,
+                                    chan_companion& companion);
   void destroy() const noexcept;
 
   // All under lock_.
