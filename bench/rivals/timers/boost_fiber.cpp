@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // As exeunt.cpp, with Boost.Fiber, which has sleeping fibers but no timers.
 
+#include <algorithm>
 #include <chrono>
 #include <vector>
 
@@ -11,8 +12,7 @@ namespace {
 using namespace rivals::boost_fiber;
 using namespace std::chrono_literals;
 
-void lateness(rivals::harness& bench, long fibers, long rounds) {
-  if (!bench.wants("sleep_1ms")) return;
+std::vector<double> sleepers(long fibers, long rounds) {
   std::vector<double> late(fibers * rounds);
   wait_group group;
   group.add(fibers);
@@ -27,6 +27,13 @@ void lateness(rivals::harness& bench, long fibers, long rounds) {
     });
   }
   group.wait();
+  return late;
+}
+
+void lateness(rivals::harness& bench, long fibers, long rounds) {
+  if (!bench.wants("sleep_1ms")) return;
+  sleepers(fibers, std::max(rounds / 10, 1L));
+  auto late = sleepers(fibers, rounds);
   bench.figure("sleep_1ms_late_p50", "ns", rivals::percentile(late, 50));
   bench.figure("sleep_1ms_late_p99", "ns", rivals::percentile(late, 99));
 }

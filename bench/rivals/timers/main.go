@@ -27,10 +27,7 @@ func createStop() {
 	}
 }
 
-func lateness(goroutines, rounds int) {
-	if !harness.Wants("sleep_1ms") {
-		return
-	}
+func sleepers(goroutines, rounds int) []float64 {
 	late := make([]float64, goroutines*rounds)
 	var group sync.WaitGroup
 	group.Add(goroutines)
@@ -46,6 +43,19 @@ func lateness(goroutines, rounds int) {
 		}()
 	}
 	group.Wait()
+	return late
+}
+
+func lateness(goroutines, rounds int) {
+	if !harness.Wants("sleep_1ms") {
+		return
+	}
+	warmUp := rounds / 10
+	if warmUp < 1 {
+		warmUp = 1
+	}
+	sleepers(goroutines, warmUp)
+	late := sleepers(goroutines, rounds)
 	harness.Figure("sleep_1ms_late_p50", "ns", harness.Percentile(late, 50))
 	harness.Figure("sleep_1ms_late_p99", "ns", harness.Percentile(late, 99))
 }
