@@ -17,6 +17,8 @@
 #include "sched/timers.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <type_traits>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
@@ -33,6 +35,7 @@ constexpr std::size_t arity = 4;
 constexpr std::size_t batch = 64;
 // As many as are looked through in the time that a walk through a large heap takes.
 constexpr std::size_t fresh_max = 32;
+constexpr std::size_t capacity_min = 256;
 }  // namespace
 
 namespace {
@@ -51,10 +54,11 @@ void timer_queue::close() noexcept {
   {
     const spin_guard guard{lock_};
     if (std::exchange(home_, nullptr) == nullptr) return;  // Closed before.
-    for (const entry& left : entries_) left.node->index_ = timer_node::not_queued;
-    entries_.clear();
-    entries_.shrink_to_fit();
+    for (std::size_t i = 0; i < size_; ++i) entries_[i].node->index_ = timer_node::not_queued;
+    size_ = 0;
     sorted_ = 0;
+    capacity_ = 0;
+    std::free(std::exchange(entries_, nullptr));
     // order: relaxed, see move_next_back().
     next_.store(no_deadline.time_since_epoch().count(), memory_order_relaxed);
   }
@@ -115,14 +119,24 @@ void timer_queue::put_in_order(std::size_t index, const entry& placed) noexcept 
 }
 
 void timer_queue::sort_in() noexcept {
-  for (; sorted_ < entries_.size(); ++sorted_) up(sorted_, entry{entries_[sorted_]});
+  for (; sorted_ < size_; ++sorted_) up(sorted_, entry{entries_[sorted_]});
+}
+
+// Under lock_, and of megabytes. So by realloc(), which moves large blocks by their page tables:
+// copied by a std::vector, half a million entries kept all others from their timers for 10 ms.
+void timer_queue::resize(std::size_t capacity) noexcept {
+  static_assert(std::is_trivially_copyable_v<entry>);
+  void* const moved = std::realloc(entries_, capacity * sizeof(entry));
+  if (moved == nullptr) fatal("no memory for another timer");
+  entries_ = static_cast<entry*>(moved);
+  capacity_ = capacity;
 }
 
 void timer_queue::add(timer_node& node, clock::time_point when) noexcept {
-  if (entries_.size() - sorted_ == fresh_max) sort_in();
+  if (size_ - sorted_ == fresh_max) sort_in();
+  if (size_ == capacity_) resize(std::max(2 * capacity_, capacity_min));
   node.order_ = ++order_;
-  node.index_ = entries_.size();
-  entries_.push_back({when, &node});
+  place(size_++, {when, &node});
 }
 
 void timer_queue::remove(timer_node& node) noexcept {
@@ -132,14 +146,14 @@ void timer_queue::remove(timer_node& node) noexcept {
     if (hole != sorted_) put_in_order(hole, last);
     hole = sorted_;
   }
-  const entry last = entries_.back();
-  entries_.pop_back();
-  if (hole != entries_.size()) place(hole, last);
+  --size_;
+  if (hole != size_) place(hole, entry{entries_[size_]});
+  if (size_ < capacity_ / 4 && capacity_ > capacity_min) resize(capacity_ / 2);
 }
 
 clock::time_point timer_queue::first() const noexcept {
-  clock::time_point least = sorted_ == 0 ? no_deadline : entries_.front().when;
-  for (std::size_t i = sorted_; i < entries_.size(); ++i) {
+  clock::time_point least = sorted_ == 0 ? no_deadline : entries_[0].when;
+  for (std::size_t i = sorted_; i < size_; ++i) {
     least = std::min(least, entries_[i].when);
   }
   return least;
@@ -204,8 +218,8 @@ void timer_queue::fire_some(clock::time_point now, std::size_t& fired) noexcept 
   const spin_guard guard{lock_};
   sort_in();
   const std::size_t last = fired + batch;
-  while (fired < last && sorted_ != 0 && entries_.front().when <= now) {
-    timer_node& node = *entries_.front().node;
+  while (fired < last && sorted_ != 0 && entries_[0].when <= now) {
+    timer_node& node = *entries_[0].node;
     remove(node);
     ++fired;
     const clock::time_point again = node.fire_(node, now);

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/base/clock.hpp>
@@ -71,6 +70,7 @@ class timer_queue {
     timer_node* node;
   };
 
+  void resize(std::size_t capacity) noexcept;
   void add(timer_node& node, clock::time_point when) noexcept;
   void remove(timer_node& node) noexcept;
   void sort_in() noexcept;
@@ -91,8 +91,10 @@ class timer_queue {
   sched::runtime_core* home_ = nullptr;  // Under lock_; null once closed.
   timer_queue* next_closed_ = nullptr;
   spin_lock lock_;
-  std::vector<entry> entries_;
-  std::size_t sorted_ = 0;  // Of entries_ so many are the heap; the others are fresh.
+  entry* entries_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t sorted_ = 0;  // So many entries are the heap; the others are fresh.
+  std::size_t capacity_ = 0;
   std::uint64_t order_ = 0;
   atomic<clock::rep> next_{no_deadline.time_since_epoch().count()};
 };
