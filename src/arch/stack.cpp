@@ -1,52 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool of stacks: address space in arenas of about 16 MiB, cut into slots of equal size.
+// The pool of stacks: address space in arenas of about 32 MiB, cut into slots of equal size.
 //
 // In front of the slots lies a page with the arena's head.
 //
 //   slot:   | guard 16 KiB | usable bytes ...................... colour |
 //                          ^ base                              ^ top(), grows down
 //
-// Words. A slot is *lent* while somebody has it, *warm* while it lies in the pool with the memory
-// of its top, *cold* otherwise: then it holds no memory, and may never have been used. An arena is
-// *open* while it has a cold slot. A stack of another size than the pool's is an arena of one.
+// Words. A slot is *lent* while somebody has it, *warm* while it lies in the pool with what memory
+// it has, *cold* otherwise: then it holds no memory, and may never have been used. A warm slot is
+// *deep* if it may hold more than stack_warm_bytes: since it was put nobody has looked. A stack of
+// another size than the pool's is an arena of one.
 //
-// Memory. What a stack touched beyond stack_warm_bytes is returned when it enters the pool, by one
-// MADV_DONTNEED over the rest. It is not asked first (mincore) whether there is anything: that
-// takes longer than the call does when there is nothing. A system call for each recycled stack
-// would still be many times the price of the fiber, so a worker's own cache does it at every 1024th
-// put only. So what an idle runtime may hold beyond the pool's warm tops is bounded by the workers'
-// caches, and goes when they end.
+// Memory. To give a page back costs a system call and a page fault when it is needed again, many
+// times the price of a fiber. So put() gives nothing back, and tend() does it later for many slots
+// at once: of the slots beyond cached_max, as many as there were warm ones all through a period;
+// then deep parts, at most deep_slots_per_period. The kernel keeps guards through MADV_DONTNEED, so
+// neighbouring slots go in one range, guards and all; an arena without a lent slot is unmapped. It
+// is not asked first (mincore) whether a deep part has memory: that takes longer than to drop what
+// is not there. The workers' own caches are beyond tend(): a worker drops the deep part of one
+// stack at every 1024th put.
+//
+// Guards of several fresh stacks are made by one process_madvise() where the kernel lets a process
+// advise itself; they last until the arena goes.
 //
 // Invariants.
-//   I1  Every slot is exactly one of lent, warm, cold.
-//   I2  An arena is in the open list if and only if it has a cold slot.
+//   I1  Every slot is exactly one of lent, warm, cold; a slot is lent if it is in neither set.
+//   I2  An arena is in with_cold (with_warm) if and only if it has a cold (warm) slot, and in
+//       with_deep if it has a warm slot that is deep.
 //   I3  A warm or cold slot's guard state is that of arena::guarded; a lent one's may be newer.
 //   I4  At most one arena of the default size is wholly cold.
 //   I5  protected_guards is the number of guards by page protection in mapped arenas of all pools.
+//   I6  A slot is lent while its memory is given back, so that nobody gets it meanwhile.
 //
 // Locks. impl::lock, a leaf: nothing is called under it but mmap() for a new arena. Guards,
 // madvise() and munmap() are outside.
 //
-// Wake-ups. None.
+// Wake-ups. None: somebody else calls tend().
 //
-// Tests. stack_test.cpp: I1 to I5 through their effects; the destructor walks I1.
+// Tests. stack_test.cpp: I1 to I6 through their effects; the destructor walks I1.
 
 #include "arch/stack.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <new>
+#include <span>
 #include <string>
+#include <utility>
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/atomic.hpp>
+#include <exeunt/base/intrusive_list.hpp>
 #include <exeunt/base/log.hpp>
 #include <exeunt/base/spin_lock.hpp>
 
@@ -58,18 +72,24 @@ using detail::memory_order_relaxed;
 using detail::spin_guard;
 using detail::spin_lock;
 
-constexpr std::size_t arena_bytes_wanted = std::size_t{16} * 1024 * 1024;
-constexpr std::size_t slots_max = 64;  // the bits of arena::lent
+constexpr std::size_t arena_bytes_wanted = std::size_t{32} * 1024 * 1024;
+constexpr unsigned slots_max = 256;  // the bits of a slot_set
+
+// What one tend() does: so many arenas, or deep parts, in a fraction of a millisecond.
+constexpr int arenas_per_tend = 3;
+constexpr std::size_t deep_slots_per_tend = 512;
+// About 3 ms of each period. Enough for all that an idle pool keeps; a busy one's deep parts grow
+// no faster than they would if each stack had been used twice as often.
+constexpr std::size_t deep_slots_per_period = 4096;
 
 // 32 steps of a cache line: half the sets of a first-level cache. The other half would put one
 // stack in four across a second page that it would not have touched.
 constexpr std::size_t colour_steps = 32;
 constexpr std::size_t colour_bytes = 64;
 
-// MADV_GUARD_INSTALL, newer than the C library's headers.
+// Newer than the C library's headers.
 constexpr int madv_guard_install = 102;
-
-enum class guard_kind { none, light, page_protection };
+constexpr int pidfd_self = -10000;
 
 std::size_t page_bytes() {
   static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -133,77 +153,144 @@ void tell_unguarded() {
       std::to_string(max_map_count()) + ") or use Linux 6.13 or later.");
 }
 
-guard_kind make_guard(void* base, std::size_t bytes, const stack_guards& how) {
-  if (how.light && have_light_guards() && ::madvise(base, bytes, madv_guard_install) == 0) {
-    return guard_kind::light;
+// Advises the kernel of each of `ranges`, in one call if it can. Returns: how many, from the first
+// on, it took.
+std::size_t advise(std::span<const iovec> ranges, int advice) {
+  // order: relaxed, a hint that saves further attempts.
+  static atomic<bool> in_one_call{true};
+  std::size_t done = 0;
+  if (ranges.size() > 1 && in_one_call.load(memory_order_relaxed)) {
+    auto bytes =
+        ::syscall(SYS_process_madvise, pidfd_self, ranges.data(), ranges.size(), advice, 0);
+    if (bytes < 0) in_one_call.store(false, memory_order_relaxed);
+    for (; done < ranges.size() && bytes > 0; ++done)
+      bytes -= static_cast<long>(ranges[done].iov_len);
+    if (bytes < 0) --done;  // It ended within a range: once more.
   }
-  // Each one splits a mapping and so costs two of what a process may have: the default leaves half.
+  for (; done < ranges.size(); ++done) {
+    if (::madvise(ranges[done].iov_base, ranges[done].iov_len, advice) != 0) break;
+  }
+  return done;
+}
+
+// A few ranges that are advised together.
+class batch_of_advice {
+ public:
+  explicit batch_of_advice(int advice) : advice_(advice) {}
+  ~batch_of_advice() { flush(); }
+  batch_of_advice(const batch_of_advice&) = delete;
+  batch_of_advice& operator=(const batch_of_advice&) = delete;
+
+  void add(void* base, std::size_t bytes) {
+    if (count_ == ranges_.size()) flush();
+    ranges_[count_++] = {base, bytes};
+  }
+  void flush() {
+    advise({ranges_.data(), count_}, advice_);
+    count_ = 0;
+  }
+
+ private:
+  int advice_;
+  std::size_t count_ = 0;
+  std::array<iovec, 64> ranges_;
+};
+
+// Each one splits a mapping and so costs two of what a process may have: the default leaves half.
+bool protect_guard(void* base, std::size_t bytes, const stack_guards& how) {
   const long budget = how.protected_max >= 0 ? how.protected_max : max_map_count() / 4;
   if (protected_guards.fetch_add(1, memory_order_relaxed) < budget &&
       ::mprotect(base, bytes, PROT_NONE) == 0) {
-    return guard_kind::page_protection;
+    return true;
   }
   protected_guards.fetch_sub(1, memory_order_relaxed);
-  return guard_kind::none;
+  return false;
 }
 
-// Returns to the system what lies deeper than the warm top.
-void drop_deep_pages(const stack& s) {
-  if (s.size <= stack_warm_bytes) return;
-  ::madvise(s.base, round_up(s.size - stack_warm_bytes, page_bytes()), MADV_DONTNEED);
+// What of a stack lies deeper than the warm top: bytes from its base on.
+std::size_t deep_bytes(std::size_t usable) {
+  return usable <= stack_warm_bytes ? 0 : round_up(usable - stack_warm_bytes, page_bytes());
 }
 
-void drop_all_pages(const stack& s) { ::madvise(s.base, s.size, MADV_DONTNEED); }
+// A set of an arena's slots.
+class slot_set {
+ public:
+  [[nodiscard]] bool contains(unsigned slot) const { return (words_[slot / 64] & bit(slot)) != 0; }
+  [[nodiscard]] bool empty() const { return count_ == 0; }
+  [[nodiscard]] unsigned count() const { return count_; }
+  void add(unsigned slot) {
+    count_ += contains(slot) ? 0 : 1;
+    words_[slot / 64] |= bit(slot);
+  }
+  void remove(unsigned slot) {
+    count_ -= contains(slot) ? 1 : 0;
+    words_[slot / 64] &= ~bit(slot);
+  }
+  // The lowest one; there must be one.
+  [[nodiscard]] unsigned first() const {
+    unsigned word = 0;
+    while (words_[word] == 0) ++word;
+    return word * 64 + static_cast<unsigned>(std::countr_zero(words_[word]));
+  }
 
-struct arena;
+ private:
+  static std::uint64_t bit(unsigned slot) { return std::uint64_t{1} << (slot % 64); }
 
-// A slot, or none.
-struct slot_ref {
-  arena* in = nullptr;
-  unsigned slot = 0;
+  std::array<std::uint64_t, slots_max / 64> words_{};
+  unsigned count_ = 0;
 };
+
+struct in_pool {};
+struct in_with_cold {};
+struct in_with_warm {};
+struct in_with_deep {};
+template <typename Tag>
+using hook = detail::list_hook<Tag>;
 
 // The head of an arena, in a page of its own below the first guard. Not on the heap: the lock that
 // guards it is hidden from ThreadSanitizer, which would take one thread's new and another one's
 // delete for a race.
-struct arena {
+struct arena : hook<in_pool>, hook<in_with_cold>, hook<in_with_warm>, hook<in_with_deep> {
   std::size_t bytes = 0;  // of the mapping, this page included
   std::size_t stride = 0;
   std::size_t usable = 0;
   std::byte* first_base = nullptr;  // of slot 0's stack
   unsigned slots = 0;
-  unsigned number = 0;        // for the colours, so that arenas do not start alike
-  std::uint64_t lent = 0;     // bit i: slot i is lent
-  std::uint64_t cold = 0;     // bit i: slot i is cold
-  std::uint64_t guarded = 0;  // bit i: slot i has its guard
-  long protected_here = 0;    // guards by page protection among them
-  arena* next = nullptr;      // all arenas of the pool
-  arena* previous = nullptr;
-  arena* next_open = nullptr;  // those with a cold slot
-  arena* previous_open = nullptr;
-  slot_ref warm_below[slots_max];  // of a warm slot i: the one put before it
+  unsigned number = 0;  // for the colours, so that arenas do not start alike
+  slot_set warm;
+  slot_set cold;
+  slot_set deep;  // lent ones, too: it is of no account while they are
+  slot_set guarded;
+  long protected_here = 0;  // guards by page protection among them
 
-  [[nodiscard]] std::uint64_t all() const {
-    return slots == slots_max ? ~std::uint64_t{0} : (std::uint64_t{1} << slots) - 1;
-  }
+  [[nodiscard]] unsigned lent() const { return slots - warm.count() - cold.count(); }
+  [[nodiscard]] std::byte* base_of(unsigned slot) const { return first_base + slot * stride; }
 };
 
 static_assert(sizeof(arena) <= 4096, "it has one page");
 
-constexpr std::uint64_t bit(unsigned slot) { return std::uint64_t{1} << slot; }
+template <typename Tag>
+using arena_list = detail::intrusive_list<arena, Tag>;
 
-template <arena* arena::* Next, arena* arena::* Previous>
-void link(arena*& head, arena* a) {
-  a->*Previous = nullptr;
-  a->*Next = head;
-  if (head != nullptr) head->*Previous = a;
-  head = a;
+template <typename Tag>
+void unlink(arena& a) {
+  if (static_cast<hook<Tag>&>(a).linked()) arena_list<Tag>::remove(a);
 }
 
-template <arena* arena::* Next, arena* arena::* Previous>
-void unlink(arena*& head, arena* a) {
-  (a->*Previous != nullptr ? a->*Previous->*Next : head) = a->*Next;
-  if (a->*Next != nullptr) a->*Next->*Previous = a->*Previous;
+// Gives the memory of `which` back; all of it, or what is deeper than the warm top.
+void drop(const arena& a, const slot_set& which, bool deep_only) {
+  batch_of_advice batch(MADV_DONTNEED);
+  for (unsigned slot = 0; slot < a.slots; ++slot) {
+    if (!which.contains(slot)) continue;
+    if (deep_only) {
+      batch.add(a.base_of(slot), deep_bytes(a.usable));
+      continue;
+    }
+    unsigned last = slot;
+    while (last + 1 < a.slots && which.contains(last + 1)) ++last;
+    batch.add(a.base_of(slot), (last - slot) * a.stride + a.usable);
+    slot = last;
+  }
 }
 
 }  // namespace
@@ -214,27 +301,38 @@ struct stack_pool::impl {
   stack_guards guards;
   std::size_t guard_bytes;
   mutable spin_lock lock{};
-  slot_ref warm{};  // the last one put
+  arena_list<in_pool> arenas{};
+  arena_list<in_with_cold> with_cold{};
+  arena_list<in_with_warm> with_warm{};  // the one put to last is the first
+  arena_list<in_with_deep> with_deep{};
   std::size_t warm_count = 0;
-  arena* arenas = nullptr;
-  arena* open = nullptr;
   std::size_t live = 0;
   unsigned arenas_made = 0;
   atomic<bool> unguarded_told{false};
 
-  arena* make_arena(std::size_t usable, std::size_t slots_wanted);
+  // tend()'s.
+  clock::time_point period_end = no_deadline;  // or nothing had to be tended
+  std::size_t warm_least = 0;                  // of warm_count, in this period
+  std::size_t surplus = 0;                     // warm slots of the last period to give up
+  std::size_t deep_left = 0;                   // deep slots to look at in this period
+
+  arena* make_arena(std::size_t usable, unsigned slots_wanted);
+  void forget(arena& a);
   void unmap(arena* a) const;
-  stack lend(slot_ref which);
-  stack lend_cold(arena* a);
-  slot_ref pop_warm();
-  bool take_default(stack& out);
-  void guard(stack& s);
-  arena* make_cold(slot_ref which);
+  stack lend(arena& a, unsigned slot);
+  std::size_t lend_warm(stack* out, std::size_t count);
+  std::size_t lend_cold(stack* out, std::size_t count);
+  void guard(std::span<stack> fresh);
+  void guard_lightly(std::span<stack> fresh) const;
+  void put_warm(arena& a, unsigned slot);
   void give_back(const stack* back, std::size_t count);
+  std::size_t give_up(std::size_t wanted);
+  std::size_t drop_deep(std::size_t wanted);
+  [[nodiscard]] bool settled();
 };
 
 // Maps an arena, all cold, and puts it in the lists. With the lock held.
-arena* stack_pool::impl::make_arena(std::size_t usable, std::size_t slots_wanted) {
+arena* stack_pool::impl::make_arena(std::size_t usable, unsigned slots_wanted) {
   const std::size_t head = page_bytes();
   const std::size_t stride = guard_bytes + usable;
   const std::size_t bytes = head + stride * slots_wanted;
@@ -245,12 +343,21 @@ arena* stack_pool::impl::make_arena(std::size_t usable, std::size_t slots_wanted
   a->stride = stride;
   a->usable = usable;
   a->first_base = static_cast<std::byte*>(base) + head + guard_bytes;
-  a->slots = static_cast<unsigned>(slots_wanted);
+  a->slots = slots_wanted;
   a->number = arenas_made++;
-  a->cold = a->all();
-  link<&arena::next, &arena::previous>(arenas, a);
-  link<&arena::next_open, &arena::previous_open>(open, a);
+  for (unsigned slot = 0; slot < slots_wanted; ++slot) a->cold.add(slot);
+  arenas.push_front(*a);
+  if (usable == default_bytes) with_cold.push_front(*a);
   return a;
+}
+
+// Takes an arena without lent slots out of the lists, for unmap(). With the lock held.
+void stack_pool::impl::forget(arena& a) {
+  warm_count -= a.warm.count();
+  unlink<in_pool>(a);
+  unlink<in_with_cold>(a);
+  unlink<in_with_warm>(a);
+  unlink<in_with_deep>(a);
 }
 
 void stack_pool::impl::unmap(arena* a) const {
@@ -263,117 +370,208 @@ void stack_pool::impl::unmap(arena* a) const {
   ::munmap(a, bytes);
 }
 
-// Lends a slot that is in no list. With the lock held.
-stack stack_pool::impl::lend(slot_ref which) {
-  arena* const a = which.in;
-  a->lent |= bit(which.slot);
+// The stack of a slot that has just become lent. With the lock held.
+stack stack_pool::impl::lend(arena& a, unsigned slot) {
   ++live;
   stack s;
-  s.base = a->first_base + which.slot * a->stride;
-  s.size = a->usable;
-  s.owner = a;
-  s.slot = static_cast<std::uint16_t>(which.slot);
-  const std::size_t step = (std::size_t{a->number} * a->slots + which.slot) % colour_steps;
+  s.base = a.base_of(slot);
+  s.size = a.usable;
+  s.owner = &a;
+  s.slot = static_cast<std::uint16_t>(slot);
+  const std::size_t step = (std::size_t{a.number} * a.slots + slot) % colour_steps;
   s.colour = static_cast<std::uint16_t>(step * colour_bytes);
-  s.guarded = (a->guarded & bit(which.slot)) != 0;
+  s.guarded = a.guarded.contains(slot);
   return s;
 }
 
-// Lends the lowest cold slot of an open arena. With the lock held.
-stack stack_pool::impl::lend_cold(arena* a) {
-  const auto slot = static_cast<unsigned>(std::countr_zero(a->cold));
-  a->cold &= ~bit(slot);
-  if (a->cold == 0) unlink<&arena::next_open, &arena::previous_open>(open, a);
-  return lend({a, slot});
-}
-
-// Takes the warm slot that was put last out of the list. With the lock held, and not empty.
-slot_ref stack_pool::impl::pop_warm() {
-  const slot_ref last = warm;
-  warm = last.in->warm_below[last.slot];
-  --warm_count;
-  return last;
-}
-
-// A stack of the default size, warm if there is one. With the lock held; false without memory.
-bool stack_pool::impl::take_default(stack& out) {
-  if (warm_count > 0) {
-    out = lend(pop_warm());
-    return true;
+// Lends up to `count` warm slots. With the lock held.
+std::size_t stack_pool::impl::lend_warm(stack* out, std::size_t count) {
+  std::size_t got = 0;
+  while (got < count && !with_warm.empty()) {
+    arena& a = *with_warm.front();
+    for (; got < count && !a.warm.empty(); ++got) {
+      const unsigned slot = a.warm.first();
+      a.warm.remove(slot);
+      --warm_count;
+      out[got] = lend(a, slot);
+    }
+    if (a.warm.empty()) unlink<in_with_warm>(a);
   }
-  if (open == nullptr) {
+  warm_least = std::min(warm_least, warm_count);
+  return got;
+}
+
+// Lends up to `count` cold slots; none if the system gives no more. With the lock held.
+std::size_t stack_pool::impl::lend_cold(stack* out, std::size_t count) {
+  std::size_t got = 0;
+  if (with_cold.empty()) {
     const std::size_t stride = guard_bytes + default_bytes;
     const std::size_t slots = std::clamp<std::size_t>(arena_bytes_wanted / stride, 1, slots_max);
-    if (make_arena(default_bytes, slots) == nullptr) return false;
+    if (make_arena(default_bytes, static_cast<unsigned>(slots)) == nullptr) return 0;
   }
-  out = lend_cold(open);
-  return true;
+  arena& a = *with_cold.front();
+  for (; got < count && !a.cold.empty(); ++got) {
+    const unsigned slot = a.cold.first();
+    a.cold.remove(slot);
+    out[got] = lend(a, slot);
+  }
+  if (a.cold.empty()) unlink<in_with_cold>(a);
+  return got;
 }
 
-// Gives a lent stack its guard, outside the lock.
-void stack_pool::impl::guard(stack& s) {
-  if (s.guarded) return;
-  const auto kind = make_guard(static_cast<std::byte*>(s.base) - guard_bytes, guard_bytes, guards);
-  if (kind == guard_kind::none) {
+// Gives lent stacks their guards, outside the lock.
+void stack_pool::impl::guard(std::span<stack> fresh) {
+  if (guards.light && have_light_guards()) guard_lightly(fresh);
+  for (stack& s : fresh) {
+    if (s.guarded) continue;
+    if (protect_guard(static_cast<std::byte*>(s.base) - guard_bytes, guard_bytes, guards)) {
+      s.guarded = true;
+      const spin_guard held(lock);
+      ++static_cast<arena*>(s.owner)->protected_here;
+      continue;
+    }
     // order: relaxed, only one of them may win.
     if (!unguarded_told.exchange(true, memory_order_relaxed)) tell_unguarded();
-    return;
   }
-  s.guarded = true;
-  if (kind != guard_kind::page_protection) return;
-  const spin_guard held(lock);
-  ++static_cast<arena*>(s.owner)->protected_here;
 }
 
-// Makes a slot that is in no list cold; returns an arena to unmap, or null. With the lock held.
-arena* stack_pool::impl::make_cold(slot_ref which) {
-  arena* const a = which.in;
-  if (a->cold == 0) link<&arena::next_open, &arena::previous_open>(open, a);
-  a->cold |= bit(which.slot);
-  // One open arena stays, so that a single stack that comes and goes does not map and unmap.
-  const bool another_open = a->next_open != nullptr || a->previous_open != nullptr;
-  const bool own_size = a->usable != default_bytes;
-  if (a->cold != a->all() || (!another_open && !own_size)) return nullptr;
-  unlink<&arena::next_open, &arena::previous_open>(open, a);
-  unlink<&arena::next, &arena::previous>(arenas, a);
-  return a;
+void stack_pool::impl::guard_lightly(std::span<stack> fresh) const {
+  std::array<iovec, stack_cache::batch> ranges;  // no more: this is on a fiber's stack
+  while (!fresh.empty()) {
+    const auto some = fresh.first(std::min(fresh.size(), ranges.size()));
+    fresh = fresh.subspan(some.size());
+    std::size_t count = 0;
+    for (const stack& s : some) {
+      if (s.guarded) continue;
+      ranges[count++] = {static_cast<std::byte*>(s.base) - guard_bytes, guard_bytes};
+    }
+    std::size_t done = advise({ranges.data(), count}, madv_guard_install);
+    for (stack& s : some) {
+      if (s.guarded) continue;
+      if (done-- == 0) return;
+      s.guarded = true;
+    }
+  }
+}
+
+// Makes a lent slot warm. With the lock held.
+void stack_pool::impl::put_warm(arena& a, unsigned slot) {
+  a.warm.add(slot);
+  ++warm_count;
+  if (with_warm.front() != &a) {
+    unlink<in_with_warm>(a);
+    with_warm.push_front(a);
+  }
+  if (deep_bytes(a.usable) == 0) return;
+  a.deep.add(slot);
+  if (!static_cast<hook<in_with_deep>&>(a).linked()) with_deep.push_front(a);
 }
 
 void stack_pool::impl::give_back(const stack* back, std::size_t count) {
-  std::size_t room = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    EXEUNT_ASSERT(back[i] && back[i].owner != nullptr, "an empty stack was given back");
+  }
+  arena_list<in_pool> gone;
   {
     const spin_guard held(lock);
-    room = cached_max > warm_count ? cached_max - warm_count : 0;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const stack& s = back[i];
-    auto* const a = static_cast<arena*>(s.owner);
-    EXEUNT_ASSERT(s && a != nullptr, "an empty stack was given back");
-    const bool own_size = a->usable != default_bytes;
-    const bool keep_warm = !own_size && i < room;
-    if (keep_warm) {
-      drop_deep_pages(s);
-    } else if (!own_size) {
-      drop_all_pages(s);  // one of its own size is unmapped below
-    }
-    arena* gone = nullptr;
-    {
-      const spin_guard held(lock);
-      EXEUNT_ASSERT((a->lent & bit(s.slot)) != 0, "a stack was given back twice");  // I1
-      a->lent &= ~bit(s.slot);
-      a->guarded = s.guarded ? a->guarded | bit(s.slot) : a->guarded & ~bit(s.slot);  // I3
+    for (std::size_t i = 0; i < count; ++i) {
+      const stack& s = back[i];
+      arena& a = *static_cast<arena*>(s.owner);
+      // I1
+      EXEUNT_ASSERT(!a.warm.contains(s.slot) && !a.cold.contains(s.slot),
+                    "a stack was given back twice");
       --live;
-      if (keep_warm) {
-        a->warm_below[s.slot] = warm;
-        warm = {a, s.slot};
-        ++warm_count;
-      } else {
-        gone = make_cold({a, s.slot});
+      if (a.usable != default_bytes) {
+        forget(a);
+        gone.push_front(a);
+        continue;
       }
+      s.guarded ? a.guarded.add(s.slot) : a.guarded.remove(s.slot);  // I3
+      put_warm(a, s.slot);
     }
-    if (gone != nullptr) unmap(gone);
   }
+  while (arena* const a = gone.pop_front()) unmap(a);
 }
+
+// Gives back the memory of up to `wanted` warm slots of the arena that nobody put to for longest.
+// Returns: of how many; 0 if there is none.
+std::size_t stack_pool::impl::give_up(std::size_t wanted) {
+  slot_set chosen;
+  arena* a = nullptr;
+  arena* gone = nullptr;
+  {
+    const spin_guard held(lock);
+    a = with_warm.back();
+    if (a == nullptr || wanted == 0) return 0;
+    const bool is_last_cold =
+        a->cold.empty() ? with_cold.empty() : with_cold.front() == with_cold.back();
+    if (a->lent() == 0 && a->warm.count() <= wanted && !is_last_cold) {
+      const std::size_t count = a->warm.count();
+      forget(*a);
+      gone = a;
+      wanted = count;
+    } else {
+      for (; chosen.count() < wanted && !a->warm.empty(); --warm_count) {  // I6
+        const unsigned slot = a->warm.first();
+        a->warm.remove(slot);
+        chosen.add(slot);
+      }
+      if (a->warm.empty()) unlink<in_with_warm>(*a);
+    }
+  }
+  if (gone != nullptr) {
+    unmap(gone);
+    return wanted;
+  }
+  drop(*a, chosen, false);
+  {
+    const spin_guard held(lock);
+    for (unsigned slot = 0; slot < a->slots; ++slot) {
+      if (chosen.contains(slot)) a->cold.add(slot);
+    }
+    if (!static_cast<hook<in_with_cold>&>(*a).linked()) with_cold.push_back(*a);
+    // I4: one stays, so that a single stack that comes and goes does not map and unmap.
+    if (a->cold.count() == a->slots && with_cold.front() != with_cold.back()) {
+      forget(*a);
+      gone = a;
+    }
+  }
+  if (gone != nullptr) unmap(gone);
+  return chosen.count();
+}
+
+// Gives back the deep parts of up to `wanted` warm slots of one arena. Returns: of how many.
+std::size_t stack_pool::impl::drop_deep(std::size_t wanted) {
+  slot_set chosen;
+  arena* a = nullptr;
+  {
+    const spin_guard held(lock);
+    a = with_deep.back();
+    if (a == nullptr) return 0;
+    unlink<in_with_deep>(*a);
+    for (unsigned slot = 0; slot < a->slots && chosen.count() < wanted; ++slot) {
+      if (!a->warm.contains(slot) || !a->deep.contains(slot)) continue;
+      a->deep.remove(slot);
+      a->warm.remove(slot);
+      --warm_count;
+      chosen.add(slot);  // I6
+    }
+    if (a->warm.empty()) unlink<in_with_warm>(*a);
+    if (chosen.count() == wanted) with_deep.push_back(*a);  // perhaps there are more
+  }
+  drop(*a, chosen, true);
+  const spin_guard held(lock);
+  for (unsigned slot = 0; slot < a->slots; ++slot) {
+    if (!chosen.contains(slot)) continue;
+    a->warm.add(slot);
+    ++warm_count;
+  }
+  if (!a->warm.empty() && !static_cast<hook<in_with_warm>&>(*a).linked()) with_warm.push_back(*a);
+  return chosen.count();
+}
+
+// Whether there is nothing to give back, now or later. With the lock held.
+bool stack_pool::impl::settled() { return warm_count <= cached_max && with_deep.empty(); }
 
 bool stack::guard_contains(const void* address) const noexcept {
   return address < base && address >= static_cast<std::byte*>(base) - guard_bytes();
@@ -388,10 +586,11 @@ stack_pool::stack_pool(std::size_t default_bytes, std::size_t cached_max, stack_
 stack_pool::~stack_pool() {
   std::size_t accounted = impl_->live + impl_->warm_count;
   std::size_t slots = 0;
-  while (arena* const a = impl_->arenas) {
+  while (arena* const a = impl_->arenas.front()) {
     slots += a->slots;
-    accounted += static_cast<std::size_t>(std::popcount(a->cold));
-    impl_->arenas = a->next;
+    accounted += a->cold.count();
+    impl_->warm_count += a->warm.count();
+    impl_->forget(*a);
     impl_->unmap(a);
   }
   EXEUNT_ASSERT(slots == accounted, "I1: a slot of the pool is in no state or in two");
@@ -410,9 +609,10 @@ stack stack_pool::get(std::size_t bytes) {
     const spin_guard held(impl_->lock);
     arena* const a = impl_->make_arena(usable, 1);
     if (a == nullptr) return {};
-    s = impl_->lend_cold(a);
+    a->cold.remove(0);
+    s = impl_->lend(*a, 0);
   }
-  impl_->guard(s);
+  impl_->guard({&s, 1});
   return s;
 }
 
@@ -420,15 +620,11 @@ std::size_t stack_pool::get_some(stack* out, std::size_t count) {
   std::size_t got = 0;
   {
     const spin_guard held(impl_->lock);
-    do {
-      if (!impl_->take_default(out[got])) break;
-      ++got;
-    } while (got < count && impl_->warm_count > 0);
+    got = impl_->lend_warm(out, count);
+    if (got == 0) got = impl_->lend_cold(out, count);
   }
-  for (std::size_t i = 0; i < got; ++i) {
-    impl_->guard(out[i]);
-    san_recycle(out[i].base, out[i].size);
-  }
+  impl_->guard({out, got});
+  for (std::size_t i = 0; i < got; ++i) san_recycle(out[i].base, out[i].size);
   return got;
 }
 
@@ -436,24 +632,50 @@ void stack_pool::put(const stack& back) { impl_->give_back(&back, 1); }
 
 void stack_pool::put_some(const stack* back, std::size_t count) { impl_->give_back(back, count); }
 
+clock::time_point stack_pool::tend(clock::time_point now) {
+  impl& p = *impl_;
+  std::size_t surplus = 0;
+  std::size_t deep = 0;
+  {
+    const spin_guard held(p.lock);
+    if (p.surplus == 0 && p.deep_left == 0) {
+      if (p.settled()) return p.period_end = no_deadline;
+      if (now < p.period_end && p.period_end != no_deadline) return p.period_end;
+      if (p.period_end != no_deadline) {
+        p.surplus = std::min(p.warm_least, p.warm_count) -
+                    std::min({p.warm_least, p.warm_count, p.cached_max});
+        p.deep_left = deep_slots_per_period;
+      }
+      p.warm_least = p.warm_count;
+      p.period_end = now + tend_period;
+    }
+    // Taken out, so that of two callers each does other ones.
+    surplus = std::exchange(p.surplus, 0);
+    if (surplus == 0) {
+      deep = std::min(p.deep_left, deep_slots_per_tend);
+      p.deep_left -= deep;
+    }
+  }
+  for (int i = 0; i < arenas_per_tend && surplus > 0; ++i) {
+    const std::size_t given = p.give_up(surplus);
+    surplus = given == 0 ? 0 : surplus - std::min(surplus, given);
+  }
+  while (deep > 0) {
+    const std::size_t dropped = p.drop_deep(deep);
+    deep -= dropped;
+    const spin_guard held(p.lock);
+    if (!p.with_deep.empty()) continue;
+    p.deep_left = 0;
+    break;
+  }
+  const spin_guard held(p.lock);
+  p.surplus += surplus;
+  if (p.surplus > 0 || p.deep_left > 0) return now;
+  return p.settled() ? no_deadline : p.period_end;
+}
+
 void stack_pool::trim() {
-  for (;;) {
-    stack s;
-    {
-      const spin_guard held(impl_->lock);
-      if (impl_->warm_count == 0) return;
-      s = impl_->lend(impl_->pop_warm());  // so that nobody else takes it meanwhile
-    }
-    drop_all_pages(s);
-    arena* const a = static_cast<arena*>(s.owner);
-    arena* gone = nullptr;
-    {
-      const spin_guard held(impl_->lock);
-      a->lent &= ~bit(s.slot);
-      --impl_->live;
-      gone = impl_->make_cold({a, s.slot});
-    }
-    if (gone != nullptr) impl_->unmap(gone);
+  while (impl_->give_up(slots_max) != 0) {
   }
 }
 
@@ -471,12 +693,10 @@ std::size_t stack_pool::default_bytes() const noexcept { return impl_->default_b
 
 stack stack_cache::get_slowly(std::size_t bytes) {
   if (bytes != 0 && bytes != default_bytes_) return pool_->get(bytes);
-  // A quarter, so that two workers do not hoard what a third one maps anew.
-  std::array<stack, capacity / 4> some;
-  const std::size_t got = pool_->get_some(some.data(), some.size());
+  const std::size_t got = pool_->get_some(in_transit_.data(), in_transit_.size());
   if (got == 0) return {};
-  for (std::size_t i = 1; i < got; ++i) entries_[count_++] = packed(some[i]);
-  return some[0];
+  for (std::size_t i = 1; i < got; ++i) entries_[count_++] = packed(in_transit_[i]);
+  return in_transit_[0];
 }
 
 void stack_cache::put_slowly(const stack& back) {
@@ -484,15 +704,19 @@ void stack_cache::put_slowly(const stack& back) {
     pool_->put(back);
     return;
   }
-  if (count_ == capacity) give_oldest(capacity / 2);  // the newer are in the processor's cache
-  if (puts_ % puts_per_trim == 0) drop_deep_pages(back);
+  if (count_ == capacity) give_oldest(2 * batch);  // the newer are in the processor's cache
+  const std::size_t deep = deep_bytes(back.size);
+  if (puts_ % puts_per_trim == 0 && deep > 0) ::madvise(back.base, deep, MADV_DONTNEED);
   entries_[count_++] = packed(back);
 }
 
 void stack_cache::give_oldest(std::size_t count) {
-  std::array<stack, capacity> some;
-  for (std::size_t i = 0; i < count; ++i) some[i] = unpacked(entries_[i]);
-  pool_->put_some(some.data(), count);
+  for (std::size_t given = 0; given < count;) {
+    const std::size_t some = std::min(count - given, batch);
+    for (std::size_t i = 0; i < some; ++i) in_transit_[i] = unpacked(entries_[given + i]);
+    pool_->put_some(in_transit_.data(), some);
+    given += some;
+  }
   std::copy(entries_.data() + count, entries_.data() + count_, entries_.data());
   count_ -= count;
 }

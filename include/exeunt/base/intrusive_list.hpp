@@ -35,6 +35,7 @@ class intrusive_list {
   EXEUNT_NO_TSAN T* front() noexcept {
     return empty() ? nullptr : static_cast<T*>(head_.hook_next);
   }
+  EXEUNT_NO_TSAN T* back() noexcept { return empty() ? nullptr : static_cast<T*>(head_.hook_prev); }
 
   EXEUNT_NO_TSAN void push_back(T& element) noexcept { link(element, *head_.hook_prev, head_); }
   EXEUNT_NO_TSAN void push_front(T& element) noexcept { link(element, head_, *head_.hook_next); }
