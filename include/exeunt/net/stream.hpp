@@ -40,7 +40,7 @@ template <byte_stream S>
 /// Blocks:  as read() and write().
 template <byte_stream From, byte_stream To>
 [[nodiscard]] result<std::size_t> copy(const context& ctx, From& from, To& to) {
-  constexpr std::size_t chunk = std::size_t{16} * 1024;  // Of the stack; a fiber has 256 KiB.
+  constexpr std::size_t chunk = std::size_t{16} * 1024;  // Of the stack; a fiber has 128 KiB.
   char bytes[chunk];
   std::size_t total = 0;
   while (true) {

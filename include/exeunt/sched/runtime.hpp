@@ -46,7 +46,7 @@ struct runtime_options {
   /// Worker threads; 0: what the affinity mask and the cgroup's CPU limit allow, or EXEUNT_PROCS.
   unsigned procs = 0;
   /// Default address space of a fiber's stack, in bytes, without its guard of 16 KiB.
-  std::size_t stack_size = std::size_t{256} * 1024;
+  std::size_t stack_size = std::size_t{128} * 1024;
   /// For exceptions that leave fibers started by go().
   exeunt::on_panic on_panic = exeunt::on_panic::report;
   /// If set, called instead of the policy above, on the fiber that failed, or that of its owner if
