@@ -43,7 +43,7 @@ struct alignas(64) fiber {
   detail::atomic<fiber_state> state{fiber_state::free};
   detail::wait_reason waits_for = detail::wait_reason::none;
   bool unguarded = false;         ///< its stack has no guard: the saved sp is checked
-  std::uint16_t last_worker = 0;  ///< under forced migration: who was given it last
+  std::uint16_t last_worker = 0;  ///< who ran it last; exact under forced migration only
   std::uint16_t bound_to = 0;     ///< by lock_os_thread: the worker's index plus 1; 0: nobody
   runtime_core* home = nullptr;   ///< the runtime it belongs to, for good
 

@@ -10,6 +10,8 @@
 // loop learns there what has become of it, so that to judge wrongly costs a thread for a while, and
 // nothing else.
 //
+// Besides, the monitor has the pool of stacks give back what nobody needs (stack_pool::tend()).
+//
 // No duty is forgotten. Whenever a worker is not idle the monitor is awake, or is woken: it says
 // that it sleeps, then looks whether all are idle; a worker that stops being idle counts itself
 // out, then looks whether the monitor sleeps; both by sequentially consistent operations.
@@ -54,6 +56,8 @@ constexpr clock::duration longest_calm = milliseconds{4};
 // All idle for so long. To sleep at once would cost a wake-up for each request of a server that has
 // few.
 constexpr clock::duration sleep_after = milliseconds{50};
+// While fibers come and go, stacks are looked after at least so often.
+constexpr clock::duration tend_at_least = std::chrono::seconds{1};
 // As Go's time slice.
 constexpr clock::duration stays_too_long = milliseconds{10};
 constexpr std::int64_t uses_too_much = 5'000'000;  // ns of processor time within that.
@@ -105,6 +109,7 @@ void monitor::loop() noexcept {
   ::prctl(PR_SET_TIMERSLACK, 1UL);
   clock::duration interval = longest;
   clock::time_point busy_until = clock::now();
+  clock::time_point tend_at{};
   for (;;) {
     const std::uint32_t called = called_.load(memory_order_acquire);
     if (over_.load(memory_order_relaxed)) return;
@@ -126,13 +131,29 @@ void monitor::loop() noexcept {
     } else if (now - busy_until < sleep_after) {
       interval = std::min(2 * interval, longest_calm);
     } else {
-      asleep_.store(true, memory_order_seq_cst);  // order: before the look; see the top.
-      if (home_.is_idle()) futex_wait(called_, called);
-      asleep_.store(false, memory_order_relaxed);
+      sleep(called);
       interval = shortest;
       busy_until = clock::now();
     }
+    if (busy_until == now && now >= tend_at) {
+      tend_at = std::min(std::max(home_.stacks().tend(now), now + longest), now + tend_at_least);
+    }
   }
+}
+
+// Until a worker is busy. What stacks hold that nobody needs is given back first.
+void monitor::sleep(std::uint32_t called) noexcept {
+  asleep_.store(true, memory_order_seq_cst);  // order: before the look; see the top.
+  while (home_.is_idle() && called_.load(memory_order_acquire) == called) {
+    const clock::time_point now = clock::now();
+    const clock::time_point again = home_.stacks().tend(now);
+    if (again == no_deadline) {
+      futex_wait(called_, called);
+    } else {
+      futex_wait_for(called_, called, std::max<clock::duration>(again - now, longest));
+    }
+  }
+  asleep_.store(false, memory_order_relaxed);
 }
 
 monitor::found monitor::look(clock::time_point now) noexcept {
@@ -142,13 +163,14 @@ monitor::found monitor::look(clock::time_point now) noexcept {
   for (worker& w : home_.workers()) {
     worker_sight& last = w.seen;
     const std::uint32_t turns = w.turns();
-    if (turns != last.turns) {
-      last = {.turns = turns, .since = now};
+    const bool rests = w.rests();
+    if (turns != last.turns || rests || last.rested) {
+      last = {.turns = turns, .since = now, .rested = rests};
       continue;
     }
     if (somebody_idle) {  // Also of one that was given up on before.
       waits = waits || w.queued() > 0;
-      if (w.has_mail()) home_.return_stray_mail(w);
+      if (w.has_mail() && now - last.since >= stays_too_long) home_.return_stray_mail(w);
       continue;
     }
     if (!w.is_busy()) continue;

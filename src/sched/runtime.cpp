@@ -378,7 +378,6 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
     futex_wake(own.mailed_, 1);
   } else if (seam_.migrate_always && workers_.size() > 1) {
     worker& other = workers_[(ready.last_worker + 1U) % workers_.size()];
-    ready.last_worker = static_cast<std::uint16_t>(other.index());
     other.push_mail(ready);
     wake_worker(other);
     if (other.standing_.load(memory_order_relaxed) != standing::active) return_stray_mail(other);

@@ -91,15 +91,26 @@ void runtime_core::give_up_on(worker& w, std::uint32_t turns) noexcept {
 }
 
 // Under forced migration. Who mails looks at the standing afterwards, and who changes the standing
-// at the mail: of the two at least one sees the other.
+// at the mail: of the two at least one sees the other. Goes to who has not run the fiber last, so
+// that it migrates all the same.
 void runtime_core::return_stray_mail(worker& w) noexcept {
   detail::atomic_fence();
-  bool any = false;
   while (fiber* const stray = w.take_mail(worker::mail_for::strays)) {
-    injected_.push(*stray);
-    any = true;
+    worker* heir = nullptr;
+    for (worker& other : workers_) {
+      if (&other == &w || other.index() == stray->last_worker) continue;
+      if (other.standing_.load(memory_order_relaxed) != standing::active) continue;
+      if (heir == nullptr || other.idle_.load(memory_order_relaxed)) heir = &other;
+    }
+    if (heir == nullptr) {
+      injected_.push(*stray);
+      wake_one();
+      continue;
+    }
+    heir->push_mail(*stray);
+    wake_worker(*heir);
+    if (heir->standing_.load(memory_order_relaxed) != standing::active) return_stray_mail(*heir);
   }
-  if (any) wake_one();
 }
 
 void runtime_core::fill_places() noexcept {

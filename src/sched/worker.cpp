@@ -335,7 +335,9 @@ fiber* worker::pick_slowly() noexcept {
   if (static_cast<std::int32_t>(look_at_ - turns()) <= 0) return nullptr;
   // Simulated and forced schedules, too, switch straight from fiber to fiber.
   if (attention_.load(memory_order_relaxed) != attention::seam) return nullptr;
-  return take_local();
+  fiber* const next = take_local();
+  if (next != nullptr) next->last_worker = static_cast<std::uint16_t>(index_);
+  return next;
 }
 
 // Under simulation: any of the ready ones, as the chooser says.
@@ -419,6 +421,7 @@ EXEUNT_NO_ASAN void worker::run(fiber& next) noexcept {
   arch::eh_save(eh_globals_, loop_eh_);
   if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none) bind_stack(next);
   turns_.store(turns() + 1, memory_order_relaxed);
+  next.last_worker = static_cast<std::uint16_t>(index_);
   mark_running(next);
   arch::eh_load(eh_globals_, next.eh);
   left_ = &loop_seat_;

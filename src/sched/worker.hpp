@@ -43,6 +43,7 @@ struct worker_sight {
   clock::time_point since{};   ///< when `turns` was seen first
   std::int64_t cpu_time = -1;  ///< of its thread by then, in ns; negative: not looked at
   bool slept = false;          ///< its thread, at the last look
+  bool rested = false;         ///< it, at the last look; see rests()
 };
 
 /// Of a worker in its runtime; staffing.cpp has the moves.
@@ -105,6 +106,12 @@ class worker : public detail::list_hook<idle_tag> {
   bool is_busy() const noexcept {
     return standing_.load(detail::memory_order_relaxed) == standing::active &&
            !idle_.load(detail::memory_order_relaxed);
+  }
+  /// Any thread: runs no fiber that others could wait behind.
+  bool rests() const noexcept {
+    const standing now = standing_.load(detail::memory_order_relaxed);
+    return idle_.load(detail::memory_order_relaxed) ||
+           (now != standing::active && now != standing::stuck);
   }
   /// Any thread: the clock of the thread's processor time; 0 if it has none.
   clockid_t cpu_clock() const noexcept { return cpu_clock_.load(detail::memory_order_relaxed); }
