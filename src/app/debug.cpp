@@ -87,6 +87,14 @@ std::string stats_as_prometheus() {
   append_metric(text, "exeunt_steals_total", "counter", "Fibers taken from another worker.",
                 now.steals);
   append_metric(text, "exeunt_worker_parks_total", "counter", "Workers going to sleep.", now.parks);
+  append_metric(text, "exeunt_blocking_threads", "gauge", "Threads for blocking calls.",
+                now.blocking_threads);
+  append_metric(text, "exeunt_blocking_threads_idle", "gauge",
+                "Threads for blocking calls that have none to run.", now.blocking_threads_idle);
+  append_metric(text, "exeunt_blocking_queued", "gauge", "Blocking calls that wait for a thread.",
+                now.blocking_queued);
+  append_metric(text, "exeunt_blocking_completed_total", "counter",
+                "Blocking calls that have run to their end.", now.blocking_completed);
   return text;
 }
 

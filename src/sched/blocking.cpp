@@ -3,6 +3,8 @@
 
 #include <exeunt/sched/blocking.hpp>
 
+#include <optional>
+
 #include <exeunt/base/race.hpp>
 #include <exeunt/sched/wait.hpp>
 
@@ -11,27 +13,53 @@
 
 namespace exeunt::detail {
 
+namespace {
+
+// On the caller's stack.
+class waited_job final : public blocking_job {
+ public:
+  explicit waited_job(function_ref<void()> body) noexcept : body_{body} {}
+
+  void run() noexcept override {
+    body_();
+    race_release(&done_);
+  }
+  void finish() noexcept override {
+    wakeup due;
+    // The caller may be gone as soon as the claim is made; `due` holds what is still needed.
+    if (done_.claim(&done_, due)) due.fire();
+  }
+  void refuse(const error& why) noexcept override {
+    refused_ = why;
+    finish();
+  }
+
+  void wait() {
+    park(done_, wait_reason::blocking, nullptr);  // Woken by: finish().
+    race_acquire(&done_);
+    if (refused_) refused_->rethrow();
+  }
+
+ private:
+  const function_ref<void()> body_;
+  ticket done_;
+  std::optional<error> refused_;
+};
+
+}  // namespace
+
 void run_blocking(function_ref<void()> body) {
   if (sched::this_fiber_block() == nullptr) {
     body();
     return;
   }
-  ticket done;
-  race_release(&done);
-  sched::runtime_core::current().blocking().post([body, &done] {
-    race_acquire(&done);
-    body();
-    race_release(&done);
-    wakeup due;
-    // The caller may be gone as soon as the claim is made; `due` holds what is still needed.
-    if (done.claim(&done, due)) due.fire();
-  });
-  park(done, wait_reason::blocking, nullptr);  // Woken by: the job's end.
-  race_acquire(&done);
+  waited_job job{body};
+  post_blocking(job);
+  job.wait();
 }
 
-void post_blocking(unique_function<void()> job) {
-  sched::runtime_core::current().blocking().post(std::move(job));
-}
+void post_blocking(blocking_job& job) { sched::runtime_core::current().blocking().post(job); }
+
+bool withdraw_blocking(blocking_job& job) noexcept { return sched::blocking_pool::withdraw(job); }
 
 }  // namespace exeunt::detail

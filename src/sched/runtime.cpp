@@ -433,6 +433,8 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   // A bounded stop takes no longer than that in all.
   const clock::time_point quiet_limit = clock::now() + (bounded ? patience / 2 : patience);
   wait_until_quiet(inside, quiet_limit);
+  blocking_.wait_until_quiet(quiet_limit);
+  wait_until_quiet(inside, quiet_limit);  // For what the end of a blocking call made ready.
   stopping_.store(true, memory_order_seq_cst);
   monitor_.stop();
   call_all_in();
@@ -478,6 +480,7 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   if (inside) std::erase_if(outcome.left, [](const auto& i) { return i.id == this_fiber::id(); });
   // After the look at who is left: it makes those ready that nobody will run.
   if (nobody_runs) io_.orphan();
+  blocking_.close();  // What it refuses becomes ready, too.
   // A fiber that calls exit() goes on with the static destructors. There is no loop any more that
   // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
   if (inside) this_thread().of_worker = nullptr;
@@ -528,6 +531,11 @@ runtime_stats runtime_core::stats() const noexcept {
     stats.steals += w.steals.load(memory_order_relaxed);
     stats.parks += w.sleeps.load(memory_order_relaxed);
   }
+  const blocking_pool::counts side = blocking_.stats();
+  stats.blocking_threads = side.threads;
+  stats.blocking_threads_idle = side.idle;
+  stats.blocking_queued = side.queued;
+  stats.blocking_completed = side.completed;
   return stats;
 }
 

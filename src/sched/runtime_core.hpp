@@ -209,7 +209,11 @@ class runtime_core {
   closes_timers timers_{detail::timer_queue::open(*this)};
   io_registry io_;
   const sigset_t mask_ = mask_of_users();
-  blocking_pool blocking_{mask_};
+  blocking_pool blocking_{
+      mask_,
+      {.threads_max = options_.blocking_threads_max,
+       .keep_alive = options_.blocking_keep_alive,
+       .refuse_thread = options_.seam == nullptr ? nullptr : options_.seam->refuse_thread}};
   worker_list workers_;
   monitor monitor_{*this};
 

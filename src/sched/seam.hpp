@@ -29,6 +29,8 @@ struct seam {
   fiber_chooser* chooser = nullptr;
   std::uint64_t seed = 0;       ///< of the workers' random sources; 0: from the kernel
   bool migrate_always = false;  ///< each wake-up moves the fiber to the next worker
+  /// Asked before a thread of blocking() is started: an errno to fail with, or 0.
+  int (*refuse_thread)() noexcept = nullptr;
 };
 
 }  // namespace exeunt::detail

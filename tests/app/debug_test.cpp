@@ -129,6 +129,8 @@ TEST_P(debug_handler_test, counts_in_the_format_of_prometheus) {
                                     std::to_string(GetParam()) + "\n"))
         << stats.body;
     EXPECT_TRUE(has(stats.body, "\nexeunt_panics_total 0\n")) << stats.body;
+    EXPECT_TRUE(has(stats.body, "# TYPE exeunt_blocking_threads gauge\n")) << stats.body;
+    EXPECT_TRUE(has(stats.body, "\nexeunt_blocking_queued 0\n")) << stats.body;
     EXPECT_FALSE(has(stats.body, "\nexeunt_fibers 0\n")) << "at least this test runs";
   });
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <semaphore>
@@ -13,6 +14,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
+#include "sched/seam.hpp"
 #include "support/on_workers.hpp"
 
 namespace exeunt {
@@ -162,6 +164,61 @@ TEST_P(context_blocking_test, many_at_once) {
     }
     while (ended < 100) yield();
     EXPECT_EQ(sum, 5050);
+  });
+}
+
+// Goal:   what still waits for a thread when its context ends is not called, and its function is
+//         gone when the call returns.
+// Method: one thread, which is busy. The rest of the queue moves up.
+TEST(context_blocking, is_not_begun_if_its_context_ends_while_it_waits) {
+  runtime workers{{.procs = 2, .blocking_threads_max = 1}};
+  workers.run([&] {
+    std::binary_semaphore begun{0};
+    std::binary_semaphore may_end{0};
+    std::atomic<int> ended{0};
+    go([&] {
+      blocking([&] {
+        begun.release();
+        may_end.acquire();
+      });
+      ++ended;
+    });
+    while (!begun.try_acquire()) yield();
+    auto [ctx, cancel] = with_cancel(context::background());
+    go([&, c = ctx] {
+      const auto held = std::make_shared<int>(0);
+      const result<> outcome = blocking(c, [held] { ADD_FAILURE() << "was called"; });
+      EXPECT_TRUE(outcome.error().is(errc::canceled));
+      EXPECT_EQ(held.use_count(), 1);
+      ++ended;
+    });
+    while (workers.stats().blocking_queued < 1) yield();
+    go([&] {
+      EXPECT_EQ(*blocking(context::background(), [] { return 5; }), 5);
+      ++ended;
+    });
+    while (workers.stats().blocking_queued < 2) yield();
+    cancel();
+    while (ended < 1) yield();
+    EXPECT_EQ(workers.stats().blocking_queued, 1U);
+    may_end.release();
+    while (ended < 3) yield();
+  });
+  EXPECT_EQ(workers.stop(), 0U);
+  EXPECT_EQ(workers.stats().blocking_completed, 2U);
+}
+
+TEST(context_blocking, a_refused_thread_is_a_failure) {
+  static std::atomic<int> refusal;
+  refusal = EAGAIN;
+  detail::seam parts{.refuse_thread = []() noexcept { return refusal.load(); }};
+  runtime workers{{.procs = 1, .seam = &parts}};
+  workers.run([] {
+    const result<int> refused = blocking(context::background(), [] { return 1; });
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().is(std::errc::resource_unavailable_try_again));
+    refusal = 0;
+    EXPECT_EQ(blocking(context::background(), [] { return 1; }), 1);
   });
 }
 

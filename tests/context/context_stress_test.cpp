@@ -7,11 +7,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include <exeunt/context/after_func.hpp>
+#include <exeunt/context/blocking.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 
 #include "support/on_workers.hpp"
 
@@ -99,6 +102,50 @@ TEST_P(context_stress_test, threads_take_part) {
       for (std::thread& thread : threads) thread.join();
     }
   });
+}
+
+// Goal:   a call runs or does not, and what it held is gone either way, whoever came first: its
+//         thread, its context's end, its caller's leaving.
+// Method: one or two threads for many callers, whose contexts end by deadlines of microseconds.
+TEST(context_stress, blocking_calls_against_deadlines) {
+  for (const unsigned threads : {1U, 2U}) {
+    const auto held = std::make_shared<int>(0);
+    std::atomic<int> ran{0};
+    std::atomic<int> returned{0};
+    std::atomic<int> left{0};
+    runtime workers{{.procs = 2, .blocking_threads_max = threads}};
+    workers.run([&] {
+      constexpr int fibers = 8;
+      constexpr int calls = 200;
+      std::atomic<int> done{0};
+      for (int f = 0; f < fibers; ++f) {
+        go([&, f] {
+          for (int i = 0; i < calls; ++i) {
+            auto [ctx, cancel] = with_timeout(context::background(),
+                                              std::chrono::microseconds{(f * 31 + i * 7) % 120});
+            const result<int> outcome = blocking(ctx, [held, i, &ran] {
+              std::this_thread::yield();
+              ++ran;
+              return i;
+            });
+            if (outcome) {
+              EXPECT_EQ(*outcome, i);
+              ++returned;
+            } else {
+              EXPECT_TRUE(outcome.error().is(errc::deadline_exceeded));
+              ++left;
+            }
+          }
+          ++done;
+        });
+      }
+      while (done < fibers) yield();
+      EXPECT_EQ(returned + left, fibers * calls);
+      EXPECT_GE(ran, returned);
+      while (held.use_count() > 1) yield();  // Calls whose callers have left.
+    });
+    EXPECT_EQ(workers.stats().blocking_queued, 0U);
+  }
 }
 
 EXEUNT_ON_WORKERS(context_stress_test);

@@ -19,17 +19,24 @@ namespace exeunt {
 namespace detail {
 
 template <typename F>
-class blocking_call final : public completion {
+class blocking_call final : public completion, public blocking_job {
  public:
   using outcome = flat_result_t<std::invoke_result_t<F&>>;
 
   template <typename G>
   explicit blocking_call(G&& f) : f_{std::in_place, std::forward<G>(f)} {}
 
-  void run() noexcept {
+  void run() noexcept override {
     threw_ = call_into(outcome_, *f_);
     f_.reset();
+  }
+  void finish() noexcept override {
     complete();
+    release();  // The pool's.
+  }
+  void refuse(const error& why) noexcept override {
+    outcome_.emplace(std::unexpect, why);
+    finish();
   }
 
   outcome take() {
@@ -52,15 +59,18 @@ class blocking_call final : public completion {
 
 }  // namespace detail
 
-/// As blocking(f), but the caller stops waiting when `ctx` ends. The call itself cannot be stopped:
-/// it runs to its end on its thread, with its own copy of `f`, and what it returns is dropped. So
-/// `f` must hold by value whatever it uses.
+/// As blocking(f), but the caller stops waiting when `ctx` ends. If `f` still waits for a thread
+/// then, it is not called. If it has begun, it cannot be stopped: it runs to its end on its thread,
+/// with its own copy of what it was given, and what it returns is dropped. So `f` must hold by
+/// value whatever it uses.
 ///
-/// Returns: what f returns, as a result<> or flattened if it is one; or why `ctx` ended.
+/// Returns: what f returns, as a result<> or flattened if it is one; or why `ctx` ended; or why
+///          there is no thread for it, see blocking(f).
 /// Throws:  what f throws. If the caller is gone by then, it is reported to its runtime's panic
-///          handler. A failed result<> that f
-///          returns is returned, also if there is an exception in it.
+///          handler. A failed result<> that f returns is returned, also if there is an exception in
+///          it.
 /// Blocks:  until f is done or `ctx` ends. Also from a plain thread f runs on the side pool.
+/// Cost:    as blocking(f), and one allocation.
 template <typename F>
   requires std::is_invocable_v<std::decay_t<F>&>
 [[nodiscard]] detail::flat_result_t<std::invoke_result_t<std::decay_t<F>&>> blocking(
@@ -68,8 +78,11 @@ template <typename F>
   using call = detail::blocking_call<std::decay_t<F>>;
   if (std::optional<error> ended = ctx.err()) return fail(std::move(*ended));
   const auto state = detail::ref_ptr<call>::adopt(new call{std::forward<F>(f)});
-  detail::post_blocking([state] { state->run(); });
+  auto posted = state;
+  detail::post_blocking(*posted);
+  static_cast<void>(posted.detach());  // The pool's, or ours again if we take the job back.
   if (state->wait(detail::wait_reason::blocking, detail::node_of(ctx))) return state->take();
+  if (detail::withdraw_blocking(*state)) state->release();
   return fail(*ctx.err());
 }
 

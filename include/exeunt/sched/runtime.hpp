@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -55,6 +56,10 @@ struct runtime_options {
   /// Whether a stack overflow is explained before the process ends by it: which fiber, started
   /// where. Previous handlers are chained. run() turns it on. (For SIGQUIT see signal::quit_dumps.)
   bool signal_dumps = false;
+  /// Threads of blocking() at a time, at most; 0 counts as 1. Calls beyond that wait their turn.
+  unsigned blocking_threads_max = 512;
+  /// How long a thread of blocking() stays without work before it ends.
+  clock::duration blocking_keep_alive = std::chrono::seconds{10};
   /// Parts that simulations replace; null in production.
   detail::seam* seam = nullptr;
 };
@@ -79,7 +84,11 @@ struct runtime_stats {
   std::uint64_t fibers_started = 0;
   std::uint64_t panics = 0;
   std::uint64_t steals = 0;
-  std::uint64_t parks = 0;  ///< worker threads going to sleep
+  std::uint64_t parks = 0;               ///< worker threads going to sleep
+  unsigned blocking_threads = 0;         ///< of blocking(), now
+  unsigned blocking_threads_idle = 0;    ///< those of them without work
+  std::uint64_t blocking_queued = 0;     ///< calls of blocking() that wait for a thread, now
+  std::uint64_t blocking_completed = 0;  ///< calls that have run on one
 };
 
 /// A set of worker threads and the fibers they run. Several may live at once, and one after the
@@ -139,8 +148,12 @@ class EXEUNT_API runtime {
   /// abandoned (never unwound, and their stacks kept, as what they wait for may refer to them) and
   /// reported, with the lines that started them. Idempotent.
   ///
+  /// Calls of blocking() that wait for a thread are not begun any more. Those that have begun run
+  /// to their end on their threads; who must know that they have ended waits for them before.
+  ///
   /// Blocks:  until running fibers reach a scheduling point. First waits up to 100 ms for those
-  ///          that are ready to run, so that only what really waits is reported.
+  ///          that are ready to run and for calls of blocking(), so that only what really waits is
+  ///          reported.
   /// Returns: how many fibers were abandoned.
   /// Asserts: that no go() or run() of this runtime comes after it.
   /// Ordering: what the fibers did happens before stop() returns.
