@@ -24,6 +24,7 @@
 #include <exeunt/group/spawn.hpp>
 #include <exeunt/os/signal.hpp>
 #include <exeunt/sched/blocking.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/os_thread.hpp>
 #include <exeunt/sched/runtime.hpp>

@@ -24,6 +24,7 @@
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/log.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 
 namespace exeunt {
 
@@ -182,6 +183,7 @@ void errgroup::run(const std::source_location& where,
     tasks_.push_back(task);
   }
   record(body(ctx_));
+  detail::end_fiber_locals();
   leave(&task);
 }
 

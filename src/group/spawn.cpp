@@ -11,6 +11,7 @@
 #include <exeunt/group/spawn.hpp>
 
 #include <exeunt/base/log.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
 
 namespace exeunt::detail {
@@ -37,6 +38,7 @@ void spawned_base::cancel() noexcept {
 }
 
 void spawned_base::end() noexcept {
+  end_fiber_locals();
   cancel();
   complete();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread-local state's one definition. Compilers take the address of a thread-local for a
 // constant of the function; the empty asm makes each call look as if it could answer anew.
-// Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp.
+// Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp, fiber_local_test.cpp.
 
 #include "sched/current.hpp"
 
@@ -11,6 +11,7 @@
 
 #include <exeunt/base/assert.hpp>
 
+#include "sched/fiber_locals.hpp"
 #include "sched/worker.hpp"
 
 namespace exeunt::sched {
@@ -58,4 +59,29 @@ fiber* this_fiber_block() noexcept {
   return here == nullptr ? nullptr : here->running();
 }
 
+// For inlining here only, where the address has just been asked for.
+static fiber_locals*& locals_at(thread_state& here) noexcept {
+  fiber* const running = here.of_worker == nullptr ? nullptr : here.of_worker->running();
+  return running == nullptr ? here.locals : running->locals;
+}
+
+fiber_locals*& locals_of_caller() noexcept {
+  thread_state* here = &state;
+  asm volatile("" : "+r"(here) : : "memory");
+  return locals_at(*here);
+}
+
 }  // namespace exeunt::sched
+
+namespace exeunt::detail {
+
+// Here, and not inlined either, since it is one call then for each use of a variable.
+[[gnu::noinline]] local_value* local_key::find() const noexcept {
+  sched::thread_state* here = &sched::state;
+  asm volatile("" : "+r"(here) : : "memory");
+  const sched::fiber_locals* const table = sched::locals_at(*here);
+  // order: relaxed; nothing is reached by it but the caller's own table.
+  return table == nullptr ? nullptr : table->find(word_.load(memory_order_relaxed));
+}
+
+}  // namespace exeunt::detail

@@ -13,6 +13,7 @@ namespace exeunt::sched {
 
 class worker;
 struct fiber;
+struct fiber_locals;
 
 /// A plain thread's side of a park: 0 while it waits, 1 when woken; a futex.
 struct thread_block {
@@ -28,6 +29,8 @@ struct thread_state {
   detail::random_source random{0};
   bool seeded = false;
   bool hides_broken_pipes = false;  ///< blocks SIGPIPE, which its forked children must not
+  bool in_hook = false;             ///< a switch hook is being called
+  fiber_locals* locals = nullptr;   ///< the thread's own, while it runs no fiber
 };
 
 /// The calling thread's state. Ask again after whatever may park: a fiber may wake on another
@@ -56,5 +59,8 @@ inline bool forked_without_exec() noexcept {
 
 /// The running fiber, or null on a plain thread and in a worker's own loop.
 [[gnu::noinline]] fiber* this_fiber_block() noexcept;
+
+/// Where the running fiber has its locals, or the plain thread.
+[[gnu::noinline]] fiber_locals*& locals_of_caller() noexcept;
 
 }  // namespace exeunt::sched

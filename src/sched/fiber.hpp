@@ -22,6 +22,7 @@
 namespace exeunt::sched {
 
 class runtime_core;
+struct fiber_locals;
 
 /// Legal moves: free -> ready -> {parked, free}; parked -> ready. One that runs is ready, and on
 /// its stack.
@@ -56,6 +57,7 @@ struct alignas(64) fiber {
   detail::atomic<std::uint64_t> id{0};
   std::source_location started_at;
   unique_function<void()> body;
+  fiber_locals* locals = nullptr;  ///< see fiber_locals.hpp
   char name[32] = "";
 #if EXEUNT_ASAN || EXEUNT_TSAN
   arch::san_context san;

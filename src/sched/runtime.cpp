@@ -39,6 +39,7 @@
 #include "sched/fence.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/switch_hooks.hpp"
 
 namespace exeunt::sched {
 namespace {
@@ -253,16 +254,20 @@ bool runtime_core::retire() noexcept {
   // are destroyed, here and not with their blocks: they may wake fibers, of this runtime, too.
   std::vector<unique_function<void()>> never_ran;
   never_ran.reserve(alive());
+  std::vector<fiber*> hooked;
+  if (!options_.on_switch.empty()) hooked.reserve(alive());
   bool abandoned = false;
   slabs_.for_each([&](fiber& left) {
     if (left.on_stack.load(memory_order_relaxed) == fiber_seat::none) {
       never_ran.push_back(std::move(left.body));
+      if (left.locals != nullptr) hooked.push_back(&left);
     } else {
       abandoned = true;
     }
     arch::san_destroy(left.san);
   });
   never_ran.clear();
+  for (fiber* const left : hooked) drop_hooks(*left);
   wait_for_outsiders();  // Who made the last of our fibers ready may not be done yet.
   if (!abandoned) return true;
   stacks_.trim();
@@ -326,6 +331,14 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
     block.name[length] = '\0';
     return block;
   }();
+  if (!options_.on_switch.empty()) [[unlikely]] {
+    try {
+      fresh.locals = start_hooks(options_).release();
+    } catch (...) {
+      local ? here->put_block(fresh) : slabs_.put(fresh);
+      throw;
+    }
+  }
   fresh.home = this;
   fresh.body = std::move(body);
   fresh.started_at = options.started_at;
@@ -691,6 +704,7 @@ void runtime::run_body(const fiber_options& options, function_ref<void()> body) 
     } catch (...) {
       failure = std::current_exception();
     }
+    detail::end_fiber_locals();
     detail::race_release(&done);
     detail::wakeup due;
     if (done.claim(&done, due)) due.fire();

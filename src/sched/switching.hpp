@@ -10,6 +10,7 @@
 #include <exeunt/base/race.hpp>
 
 #include "sched/runtime_core.hpp"
+#include "sched/switch_hooks.hpp"
 #include "sched/worker.hpp"
 
 namespace exeunt::sched {
@@ -77,6 +78,10 @@ EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::leave(worker* here, fi
   if (next != nullptr && next->on_stack.load(detail::memory_order_acquire) != fiber_seat::free)
       [[unlikely]] {
     next = here->prepare(*next);
+  }
+  if (here->has_hooks_) [[unlikely]] {  // Those of one that dies have been called.
+    if (!dies) run_leave_hooks(self, here->home_.options());
+    if (next != nullptr) run_enter_hooks(*next, here->home_.options());
   }
   if (next != nullptr) {
     here->mark_running(*next);

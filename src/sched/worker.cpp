@@ -41,8 +41,10 @@
 #include "arch/fault.hpp"
 #include "arch/switch.hpp"
 #include "sched/current.hpp"
+#include "sched/fiber_locals.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/switch_hooks.hpp"
 #include "sched/switching.hpp"
 #include "sched/thread_mask.hpp"
 
@@ -72,6 +74,7 @@ constexpr std::ptrdiff_t unguarded_margin = 4096;
 worker::worker(runtime_core& home, unsigned index, std::uint64_t seed)
     : home_{home},
       index_{index},
+      has_hooks_{!home.options().on_switch.empty()},
       random_{seed},
       attention_{home.seam().chooser != nullptr || home.seam().migrate_always ? attention::seam
                                                                               : 0},
@@ -423,6 +426,8 @@ EXEUNT_NO_ASAN void worker::run(fiber& next) noexcept {
   turns_.store(turns() + 1, memory_order_relaxed);
   next.last_worker = static_cast<std::uint16_t>(index_);
   mark_running(next);
+  if (has_hooks_) [[unlikely]]
+    run_enter_hooks(next, home_.options());
   arch::eh_load(eh_globals_, next.eh);
   left_ = &loop_seat_;
   arch::san_before_switch(loop_san_, next.san, false);
@@ -489,7 +494,7 @@ bool worker::lend_stack(fiber& over, fiber* next) noexcept {
   // A stack that goes from fiber to fiber gives up what deep calls have touched now and then.
   constexpr std::uint32_t lends_per_trim = 1024;
   if (next == nullptr || next->on_stack.load(memory_order_relaxed) != fiber_seat::none ||
-      next->stack_kib != over.stack_kib || ++lends_ % lends_per_trim == 0) {
+      next->stack_kib != over.stack_kib || has_hooks_ || ++lends_ % lends_per_trim == 0) {
     return false;
   }
   next->stack = over.stack;
@@ -507,6 +512,8 @@ namespace {
   detail::race_acquire(&self);  // What came before go() is visible here.
   if (const auto failure = detail::call_caught(self.body)) detail::report_panic(*failure);
   self.body = nullptr;
+  if (self.locals != nullptr) [[unlikely]]
+    destroy_locals(self);
 }
 
 }  // namespace

@@ -176,6 +176,7 @@ class worker : public detail::list_hook<idle_tag> {
 
   runtime_core& home_;
   const unsigned index_;
+  const bool has_hooks_;
   detail::random_source random_;
 
   // The switch.

@@ -19,6 +19,7 @@
 #include <exeunt/base/race.hpp>
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/boundary.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 
 #include "sync/park_until.hpp"
 
@@ -163,6 +164,7 @@ void wait_group::run_member(unique_function<void()>& body) noexcept {
     }
   }
   body = nullptr;
+  detail::end_fiber_locals();
   done();
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <exeunt/base/log.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
@@ -463,6 +464,26 @@ TEST_P(errgroup_test, functions_are_destroyed_before_wait_returns) {
       for (int i = 0; i < 5; ++i) group.go([held](context) {});
       EXPECT_TRUE(group.wait().has_value());
       EXPECT_EQ(held.use_count(), 1);
+    }
+  });
+}
+
+TEST_P(errgroup_test, fiber_locals_are_gone_when_wait_returns) {
+  run([] {
+    struct counts_end {
+      ~counts_end() {
+        yield();
+        if (ends != nullptr) ++*ends;
+      }
+      std::atomic<int>* ends = nullptr;
+    };
+    std::atomic<int> ends{0};
+    fiber_local<counts_end> value;
+    for (int round = 1; round <= 20; ++round) {
+      errgroup group{context::background()};
+      for (int i = 0; i < 5; ++i) group.go([&](context) { value->ends = &ends; });
+      EXPECT_TRUE(group.wait().has_value());
+      EXPECT_EQ(ends, 5 * round);
     }
   });
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <exeunt/base/log.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/runtime.hpp>
 
 #include "support/on_workers.hpp"
@@ -316,6 +317,25 @@ TEST_P(spawn_test, end_comes_before_join) {
       EXPECT_TRUE(writes.join().has_value());
       EXPECT_EQ(written, 1);
       EXPECT_EQ(held.use_count(), 1);
+    }
+  });
+}
+
+TEST_P(spawn_test, fiber_locals_are_gone_when_join_returns) {
+  run([] {
+    static std::atomic<int> ends;
+    ends = 0;
+    struct slow_to_go {
+      ~slow_to_go() {
+        for (int i = 0; i < 10; ++i) yield();
+        ++ends;
+      }
+      int number = 0;
+    };
+    fiber_local<slow_to_go> value;
+    for (int i = 1; i <= 10; ++i) {
+      EXPECT_EQ(spawn([&] { return ++value->number; }).join(), 1);
+      EXPECT_EQ(ends, i);
     }
   });
 }

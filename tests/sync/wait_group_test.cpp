@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <exeunt/context/context.hpp>
+#include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
@@ -270,6 +271,24 @@ TEST_P(wait_group_test, a_member_is_destroyed_before_it_counts_as_done) {
       group.wait();
       ASSERT_EQ(alive, 0);
     }
+  });
+}
+
+TEST_P(wait_group_test, a_members_fiber_locals_are_gone_before_it_counts_as_done) {
+  run([] {
+    struct counts_end {
+      ~counts_end() {
+        yield();
+        if (ends != nullptr) ++*ends;
+      }
+      std::atomic<int>* ends = nullptr;
+    };
+    std::atomic<int> ends{0};
+    fiber_local<counts_end> value;
+    wait_group group;
+    for (int i = 0; i < 20; ++i) group.go([&] { value->ends = &ends; });
+    group.wait();
+    EXPECT_EQ(ends, 20);
   });
 }
 

@@ -38,6 +38,32 @@ enum class on_panic : std::uint8_t {
   terminate,  ///< log it, then std::terminate()
 };
 
+/// Moves what a library keeps in thread-locals along with the fibers: an allocator's arena, a
+/// locale, a queue of errors, the span of a trace. Each fiber has a state of its own for each hook,
+/// of `state_bytes`, zeroes at first and aligned as malloc() does. A null function is not called.
+///
+/// When a fiber runs on a thread, `enter` puts its state into the thread; when it leaves, `leave`
+/// takes it out again and gives the thread back what it had before. So a swap serves as both.
+///
+/// Hooks are called between two fibers, `enter` and `leave` on a worker at each switch. They must
+/// not wait, which is fatal, nor start fibers, should not allocate, and cannot throw. They run on
+/// the stack of a fiber. For the functions that blocking() runs, and for plain threads, they are
+/// not called.
+///
+/// Threads: each is called by several threads at a time, but with one state by one at a time.
+struct switch_hook {
+  std::size_t state_bytes = sizeof(void*);
+  /// By whoever starts the fiber, who may hand on what he has.
+  void (*start)(void* state) noexcept = nullptr;
+  /// Before the fiber runs, each time; in the order in which the hooks stand in the options.
+  void (*enter)(void* state) noexcept = nullptr;
+  /// After the fiber has run, each time; in the reverse order, as `end`.
+  void (*leave)(void* state) noexcept = nullptr;
+  /// After the last leave(), or for a fiber that never ran, when its runtime is destroyed. Not for
+  /// one that is abandoned.
+  void (*end)(void* state) noexcept = nullptr;
+};
+
 namespace detail {
 struct seam;
 class runtime_impl;
@@ -60,6 +86,8 @@ struct runtime_options {
   unsigned blocking_threads_max = 512;
   /// How long a thread of blocking() stays without work before it ends.
   clock::duration blocking_keep_alive = std::chrono::seconds{10};
+  /// Called at each switch. Without any it costs one predicted branch.
+  std::vector<switch_hook> on_switch = {};
   /// Parts that simulations replace; null in production.
   detail::seam* seam = nullptr;
 };
