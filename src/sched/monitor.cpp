@@ -173,10 +173,14 @@ monitor::found monitor::look(clock::time_point now) noexcept {
       if (w.has_mail() && now - last.since >= stays_too_long) home_.return_stray_mail(w);
       continue;
     }
-    if (!w.is_busy()) continue;
+    if (!w.is_busy()) {  // Stuck. The others are busy with what is their own, and do not search.
+      home_.share_queue_of(w);
+      continue;
+    }
     stays = true;
     if (now - last.since >= longest && is_stuck(w, last, now)) {
       home_.give_up_on(w, turns);
+      home_.share_queue_of(w);
     }
   }
   if (waits) home_.wake_one();

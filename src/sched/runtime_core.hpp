@@ -154,6 +154,8 @@ class runtime_core {
   void set_procs(unsigned count) noexcept;
   /// The monitor's: `w` stays with its fiber, if it still does.
   void give_up_on(worker& w, std::uint32_t turns) noexcept;
+  /// Any thread but the worker's: puts into the shared queue what waits behind `w`.
+  void share_queue_of(worker& w) noexcept;
   /// The monitor's: has other threads do the work of those that stay.
   void fill_places() noexcept;
   /// A worker's own, in its loop.

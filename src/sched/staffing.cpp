@@ -25,6 +25,7 @@
 
 #include <exeunt/sched/os_thread.hpp>
 
+#include <array>
 #include <chrono>
 #include <exception>
 #include <memory>
@@ -88,6 +89,16 @@ void runtime_core::give_up_on(worker& w, std::uint32_t turns) noexcept {
     w.call_for(attention::report);
   }
   return_stray_mail(w);
+}
+
+void runtime_core::share_queue_of(worker& w) noexcept {
+  std::array<fiber*, run_queue::theft_max> taken;
+  bool any = false;
+  while (const std::uint32_t count = w.queue_.steal(taken)) {
+    for (std::uint32_t i = 0; i < count; ++i) injected_.push(*taken[i]);
+    any = true;
+  }
+  if (any) wake_one();
 }
 
 // Under forced migration. Who mails looks at the standing afterwards, and who changes the standing

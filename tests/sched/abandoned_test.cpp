@@ -15,9 +15,9 @@
 #include <exeunt/sched/io.hpp>
 #include <exeunt/sched/runtime.hpp>
 
-#include "sched/seam.hpp"
 #include "support/semaphore.hpp"
 #include "support/until_parked.hpp"
+#include "support/without_monitor.hpp"
 
 namespace exeunt {
 namespace {
@@ -153,8 +153,7 @@ TEST(abandoned, a_descriptor_may_be_closed_between_stop_and_the_end) {
 
 // Goal:   a body that never ran is destroyed, and may wake fibers that are left.
 // Method: one worker is kept from its queue until stop() gives up waiting for quiet, without a
-//         monitor, which a runtime with its own clock has not; what is queued then owns something
-//         whose destructor posts.
+//         monitor; what is queued then owns something whose destructor posts.
 TEST(abandoned, bodies_that_never_ran_are_destroyed_while_the_rest_is_there) {
   struct posts_at_end {
     semaphore* at;
@@ -168,18 +167,13 @@ TEST(abandoned, bodies_that_never_ran_are_destroyed_while_the_rest_is_there) {
       ++*count;
     }
   };
-  struct plain_clock final : detail::clock_source {
-    clock::time_point now() noexcept override {
-      return clock::time_point{std::chrono::steady_clock::now().time_since_epoch()};
-    }
-  } time;
-  detail::seam parts{.clock = &time};
+  test::without_monitor alone;
   constexpr int queued = 100;  // More than a slab.
   semaphore gate;
   int destroyed = 0;
   testing::internal::CaptureStderr();
   {
-    runtime workers{{.procs = 1, .seam = &parts}};
+    runtime workers{{.procs = 1, .seam = alone.seam()}};
     workers.run([&] {
       go([&] { gate.wait(); });
       until_parked(1, wait_reason::semaphore);

@@ -195,6 +195,33 @@ TEST(monitor, a_fiber_that_waits_for_another_by_looking_ends) {
   }
 }
 
+// Goal:   what waits behind a stuck fiber runs though all others are busy and never search.
+TEST(monitor, what_waits_behind_a_stuck_fiber_runs_though_nobody_is_idle) {
+  runtime workers{{.procs = 2}};
+  workers.run([] {
+    std::atomic<bool> over{false};
+    semaphore done;
+    for (int i = 0; i < 3; ++i) {
+      go([&] {
+        while (!over) yield();
+        done.post();
+      });
+    }
+    std::atomic<bool> stays{false};
+    go([&] {
+      stays = true;
+      while (!over) {
+      }
+      done.post();
+    });
+    while (!stays) yield();
+    for (int i = 0; i < 2'000; ++i) yield();  // Behind it, sooner or later.
+    over = true;
+    for (int i = 0; i < 4; ++i) done.wait();
+  });
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
 // Goal:   a thousand stuck fibers in turn do not leave a trail of threads, nor lose anything.
 TEST(monitor, stuck_fibers_come_and_go) {
   constexpr int count = 200;

@@ -23,6 +23,7 @@
 #include "sched/seam.hpp"
 #include "support/child.hpp"
 #include "support/semaphore.hpp"
+#include "support/without_monitor.hpp"
 
 namespace exeunt {
 namespace {
@@ -112,7 +113,7 @@ TEST(switch_hooks, are_called_in_pairs_and_nested) {
   std::uint64_t id = 0;
   workers.run([&] {
     id = this_fiber::id();
-    yield();
+    sleep(std::chrono::microseconds{1});
   });
   EXPECT_EQ(workers.stop(), 0U);
   EXPECT_EQ(journal::lines, (std::vector<std::string>{"s1", "s2", "+1", "+2", "-2", "-1", "+1",
@@ -159,7 +160,7 @@ TEST(switch_hooks, see_the_fiber_until_its_values_are_gone) {
   struct value {
     ~value() {
       EXPECT_STREQ(get_span(), "mine");
-      yield();
+      sleep(std::chrono::microseconds{1});
       EXPECT_STREQ(get_span(), "mine");
       journal::add('v', 0, nullptr);
     }
@@ -188,9 +189,11 @@ TEST(switch_hooks, end_once_for_each_fiber_though_it_never_ran) {
     if (text.find("does not reach a scheduling point") != text.npos) complained = true;
   });
   {
+    test::without_monitor alone;
     runtime workers{{.procs = 1,
                      .on_switch = {{.start = [](void*) noexcept { ++started; },
-                                    .end = [](void*) noexcept { ++ended; }}}}};
+                                    .end = [](void*) noexcept { ++ended; }}},
+                     .seam = alone.seam()}};
     workers.run([] {
       semaphore done;
       for (int i = 0; i < 10; ++i) go([&] { done.post(); });
@@ -231,8 +234,10 @@ TEST(switch_hooks, do_not_end_for_an_abandoned_fiber) {
 
 TEST(switch_hooks, that_wait_are_fatal) {
   if (child::body() == "waits") {
-    runtime workers{{.procs = 1, .on_switch = {{.leave = [](void*) noexcept { yield(); }}}}};
-    workers.run([] { yield(); });
+    runtime workers{{.procs = 1, .on_switch = {{.leave = [](void*) noexcept {
+                                   sleep(std::chrono::microseconds{1});
+                                 }}}}};
+    workers.run([] { sleep(std::chrono::microseconds{1}); });
   }
   child waits{"waits"};
   EXPECT_EQ(waits.finish(), 1000 + SIGABRT);
