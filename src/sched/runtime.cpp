@@ -92,9 +92,14 @@ using detail::memory_order_seq_cst;
 namespace {
 
 detail::spin_lock registry_lock;
+// Null before the first runtime; outlives static destructors. tools/gdb/exeunt.py finds it by its
+// name, and from here everything else.
+[[gnu::used]] std::vector<runtime_core*>* runtimes = nullptr;
+
+// Under registry_lock.
 std::vector<runtime_core*>& registry() {
-  static auto* const list = new std::vector<runtime_core*>;  // Outlives static destructors.
-  return *list;
+  if (runtimes == nullptr) runtimes = new std::vector<runtime_core*>;
+  return *runtimes;
 }
 
 detail::atomic<std::uint64_t> fiber_ids{1};
