@@ -13,6 +13,7 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/exeunt)
 install(TARGETS ${targets} EXPORT exeunt-targets)
 install(DIRECTORY include/exeunt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN *.hpp)
+install(FILES tools/gdb/exeunt.py DESTINATION ${CMAKE_INSTALL_DATADIR}/exeunt/gdb)
 install(EXPORT exeunt-targets NAMESPACE exeunt:: DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/exeunt-config.cmake.in ${PROJECT_BINARY_DIR}/exeunt-config.cmake
