@@ -96,6 +96,10 @@ endif
 tidy: ## layers, mirrors, headers that stand alone, house rules
 	@python3 tools/tidy.py
 
+.PHONY: models
+models: ## check the models of the scheduler's protocols, whole and broken
+	@models/run
+
 .PHONY: format format-check
 format: ## lay out all C++ sources
 	@$(SOURCES) | xargs clang-format-19 -i
@@ -145,7 +149,7 @@ setup: ## install all packages that any command needs
 # What CI does beyond `make test`, in this order. A stage that fails does not stop the next.
 # Clang's warnings are those of asan and tsan. What -O3 makes of thread-locals shows in the rooms
 # where fibers change threads.
-CI_STAGES    := tidy format-check release hardened install-test e2e asan tsan lto shared aarch64
+CI_STAGES    := tidy format-check models release hardened install-test e2e asan tsan lto shared aarch64
 ROOMS_lto    := arch sched chan sync
 ROOMS_shared := arch sched chan sync
 

@@ -117,6 +117,7 @@ bool runtime_core::poller_is_taken() noexcept {
 
 bool runtime_core::work_in_sight(worker& w) noexcept {
   if (stopping() || !injected_.empty() || w.has_mail_.load(memory_order_relaxed)) return true;
+  if ((w.attention_.load(memory_order_relaxed) & attention::report) != 0) return true;
   for (const worker& other : workers_) {
     if (other.has_spare_work()) return true;
   }
@@ -146,7 +147,8 @@ void runtime_core::sleep(worker& w) noexcept {
   tell_quiet();
   if (searched) searching_.fetch_sub(1, memory_order_seq_cst);
   heavy_fence();  // Between registering as idle and the last look.
-  if (!work_in_sight(w)) {
+  const bool found = work_in_sight(w);
+  if (!found) {
     w.sleeps.fetch_add(1, memory_order_relaxed);
     if (polls) {
       const clock::time_point until = timers().next();
@@ -160,16 +162,17 @@ void runtime_core::sleep(worker& w) noexcept {
       while (w.woken_.load(memory_order_acquire) == 0) futex_wait(w.woken_, 0);
     }
   }
-  wake_up(w, polls);
+  wake_up(w, polls, found);
 }
 
-// The sleeper's own side of the end of its sleep.
-void runtime_core::wake_up(worker& w, bool polled) noexcept {
+// The sleeper's own side of the end of its sleep. Who `found` work, or has left the poller,
+// searches: if there is more than it takes it is to wake the next one.
+void runtime_core::wake_up(worker& w, bool polled, bool found) noexcept {
   {
     const detail::spin_guard guard{idle_lock_};
-    if (polled) {
-      poller_taken_ = false;
-      if (!std::exchange(w.searching_, true)) searching_.fetch_add(1, memory_order_seq_cst);
+    if (polled) poller_taken_ = false;
+    if ((polled || found) && !std::exchange(w.searching_, true)) {
+      searching_.fetch_add(1, memory_order_seq_cst);
     }
     if (w.idle_.load(memory_order_relaxed)) {  // Else somebody took us out, and counted us.
       w.idle_.store(false, memory_order_relaxed);

@@ -152,7 +152,7 @@ bool runtime_core::poll_io(clock::time_point until, worker* asleep) noexcept {
   constexpr std::size_t batch = 128;
   poll::event events[batch];
   const std::size_t count = poller_->wait(events, batch, until);
-  if (asleep != nullptr) wake_up(*asleep, true);  // Else we would wake ourselves below.
+  if (asleep != nullptr) wake_up(*asleep, true, false);  // Else we would wake ourselves below.
   for (std::size_t i = 0; i < count; ++i) {
     const poll::event& event = events[i];
     io_slot& slot = *io_registry::slot_of(event.token);

@@ -191,7 +191,7 @@ class runtime_core {
   bool work_in_sight(worker& w) noexcept;
   void wake_idle(worker& w) noexcept;
   void wake_worker(worker& w) noexcept;
-  void wake_up(worker& w, bool polled) noexcept;
+  void wake_up(worker& w, bool polled, bool found) noexcept;
   bool poller_is_taken() noexcept;
   void wait_for_outsiders() noexcept;
   void wait_until_quiet(bool inside, clock::time_point limit) noexcept;

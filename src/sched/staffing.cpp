@@ -3,7 +3,8 @@
 // come back.
 //
 //   vacant --fill_places()--> active <--report_back()-- stuck <--give_up_on()-- active
-//   retired --fill_places()--> active        stuck, active --report_back()--> retired --> vacant
+//   retired --fill_places()--> active        stuck, active --report_back()--> retired
+//   retired --report_back()--> leaving --> vacant
 //   active, stuck --bind()--> bound --unbind()--> stuck
 //
 // Everything that a stuck worker has is within others' reach at any time: its queue can be stolen
@@ -18,7 +19,7 @@
 //   I1  active_ is the number of active workers; but for a change of procs not yet carried out,
 //       active_ <= procs_.
 //   I2  in_service_ is the number of workers that are active or stuck, or bound with work.
-//   I3  A retired or vacant worker is in no list of idle ones.
+//   I3  A retired, leaving or vacant worker is in no list of idle ones.
 //   I4  Only the monitor's thread starts threads, once the runtime has begun.
 // Wake-ups: a retired worker by fill_places() and stop(); a bound one by mail and stop().
 // Tests: tests/sched/monitor_test.cpp, lock_os_thread_test.cpp; models/monitor.pml.
@@ -60,6 +61,10 @@ void runtime_core::start_thread(worker& w) {
     std::thread started{[&w] {
       w.loop();
       runtime_core& home = w.home();
+      if (w.standing_.load(memory_order_relaxed) == standing::leaving) {
+        const detail::spin_guard guard{home.idle_lock_};
+        w.standing_.store(standing::vacant, memory_order_relaxed);
+      }
       detail::race_release(&home.threads_);  // Acquired by stop(), and by who takes its place.
       // order: release, pairs with stop(), which may return at once: then only the address is left.
       home.threads_.fetch_sub(1, memory_order_release);
@@ -206,7 +211,7 @@ bool runtime_core::report_back(worker& w) noexcept {
     if (stopping()) return false;
     if (left > clock::duration::zero() || !w.thread_.joinable()) continue;  // Hardly started.
     w.thread_.detach();
-    w.standing_.store(standing::vacant, memory_order_relaxed);
+    w.standing_.store(standing::leaving, memory_order_relaxed);
     return false;
   }
 }

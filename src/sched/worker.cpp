@@ -157,8 +157,9 @@ void worker::renew_limit() noexcept {
 fiber* worker::wait_for_mail() noexcept {
   if (searching_) home_.stop_searching(*this, false);
   for (;;) {
+    // order: acquire, before the looks at the stop and the mail, whose senders do the reverse.
+    const std::uint32_t mailed = mailed_.load(memory_order_acquire);
     if (home_.stopping()) return nullptr;
-    const std::uint32_t mailed = mailed_.load(memory_order_acquire);  // order: before the look.
     if (fiber* const own = take_mail(mail_for::bound)) return own;
     home_.out_of_service();
     futex_wait(mailed_, mailed);

@@ -53,6 +53,7 @@ enum class standing : std::uint8_t {
   stuck,    ///< did, until its fiber had not reached a scheduling point for too long
   bound,    ///< runs the fiber that it belongs to, and no other
   retired,  ///< a spare: its thread sleeps
+  leaving,  ///< its thread ends, and has not let go of the worker yet
 };
 
 class worker : public detail::list_hook<idle_tag> {
