@@ -121,8 +121,13 @@ TEST(context_blocking, reports_to_the_runtime_that_called) {
                    }}};
   workers.run([&] {
     auto [ctx, cancel] = with_cancel(context::background());
-    go([&] { cancel(); });
+    std::atomic<bool> began{false};
+    go([&] {
+      while (!began) yield();  // A call that has not begun is not made at all.
+      cancel();
+    });
     const result<> left = blocking(ctx, [&] {
+      began = true;
       may_throw.acquire();
       throw std::runtime_error{"too late"};
     });
