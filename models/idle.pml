@@ -12,16 +12,19 @@
 //   runs                        a fiber, with worker::push_last() and push_next()
 //   monitor                     monitor::look(): `waits`
 //
-// Memory. What a producer has published may wait in its store buffer while its loads go on
-// (unseen, shared_unseen), until it is flushed at any time, by a locked instruction of its own, or
-// by a sleeper's heavy fence. With -DFENCED the light fence flushes and the heavy one is the
-// sleeper's own, as where membarrier(2) is not served.
+// Memory. What a producer pushes is seen at once, or waits in its store buffer (unseen,
+// shared_unseen) while its loads go on: until it is done with them, or executes a locked
+// instruction, or a sleeper's heavy fence flushes it. That it waits no longer than that loses
+// nothing: whoever fences later flushes it, and whoever fenced before had registered before the
+// push. With -DFENCED, as where membarrier(2) is not served, the light fence flushes and the heavy
+// one is the sleeper's own.
 //
 // Abstracted: a fiber is nothing but what it makes ready; a theft is one step (run_queue.pml); a
 // search is one round; what holds the idle lock is one step but where others read two of its stores
 // without it; timers are an event of the poller. Whether a worker with one fiber in its queue
 // "stays" is chosen freely, but a stuck one does. The monitor acts only where it is relied on: one
-// fiber in the ring, or in the slot, behind a stuck one.
+// fiber in the ring, or in the slot, or in each, behind a stuck one; push_next() tells nobody if
+// the slot was empty.
 //
 // Properties, when nothing can happen any more: all fibers have run but the one that is stuck, and
 // those are behind nobody; the descriptor has been handled. One fiber at most is stuck. At any
@@ -217,9 +220,7 @@ inline take_shared() {           // To `found`, and queue_rest().
      :: count > 0 -> push_last(me); count--
      :: count == 0 -> break
      od;
-#if BREAK != 6
      wake_one(me)
-#endif
   :: else
   fi
 }
@@ -258,7 +259,7 @@ inline stop_searching(w) {       // Having found something.
 #else
 #define WHO_LEAVES_THE_POLLER
 #endif
-#if BREAK == 11                  // As the code was at first.
+#if BREAK == 10                  // As the code was at first.
 #define WHO_SEES_WORK && false
 #else
 #define WHO_SEES_WORK
@@ -387,7 +388,7 @@ falls_asleep:
     fi;
     idle_count++
   };
-#if BREAK == 7
+#if BREAK == 6
   if                             // Stops searching only after the look.
   :: true
   fi;
@@ -398,7 +399,7 @@ falls_asleep:
   fi;
 #endif
   heavy_fence();
-#if BREAK != 8
+#if BREAK != 7
   // work_in_sight()
   if
   :: SHARED_SEEN > 0 -> found = 1
@@ -410,7 +411,7 @@ falls_asleep:
   look_at(2);
 #endif
 #endif
-#if BREAK == 7
+#if BREAK == 6
   if
   :: searched -> searching--; searched = 0
   :: else
@@ -430,7 +431,7 @@ falls_asleep:
   :: !found && !polls ->
      idle_lock == 0;
      if
-#if BREAK == 9
+#if BREAK == 8
      :: true -> woken[me] == 1
 #else
      :: poller_taken -> woken[me] == 1
@@ -484,7 +485,7 @@ active proctype descriptor() {
 
 #define BEHIND(w) (stuck[w] && SEEN(w) > 0 && ring[w] <= 1)
 
-#if BREAK != 10
+#if BREAK != 9
 active proctype monitor() {
   byte chosen = NOBODY;
   do

@@ -9,7 +9,8 @@
 //   reports_back                runtime_core::report_back(), worker::hand_over_queue()
 //   waits_for_mail              worker::wait_for_mail(), out_of_service(), back_in_service()
 //   runs                        a fiber; bind(), unbind()
-//   monitor                     monitor::loop(), sleep(), look(), give_up_on(), fill_places()
+//   monitor                     monitor::loop(), sleep(), look(), give_up_on(), share_queue_of(),
+//                               fill_places()
 //   controller                  runtime_core::set_procs(), stop(), call_all_in()
 //
 // Abstracted: a fiber is what it does to the scheduler: it makes another, keeps its thread until it
@@ -20,9 +21,10 @@
 // the clock is a choice. It looks whenever there is something to be seen.
 //
 // Properties. At any time: active_ is at most procs, unless that has been changed; one thread at a
-// time works for a worker; who is idle is active; who has retired has nothing in its queue. When
+// time works for a worker; who sleeps is active; who has retired has nothing in its queue. When
 // nothing can happen any more though some fibers keep their threads for good: all others have run.
-// In the end: all threads have ended.
+// In the end: all threads have ended. The stop comes when nothing can happen any more, after those
+// that keep their threads were let go; or with -DEARLY at any time.
 
 #ifndef BREAK
 #define BREAK 0
@@ -63,6 +65,7 @@
 #define STUCK 2
 #define BOUND 3
 #define RETIRED 4
+#define LEAVING 5
 
 byte standing[WORKERS];
 bit idle[WORKERS];
@@ -91,9 +94,9 @@ byte yielders = YIELDERS;
 byte binders = BINDERS;
 byte alarms = ALARMS;
 byte expiries = EXPIRIES;
-byte made;                       // Ghosts.
+byte made;                       // Ghosts: started,
 byte ended;
-byte kept;                       // Fibers that keep their threads,
+byte kept;                       // fibers that keep their threads,
 byte yields[WORKERS];            // or yield on a worker.
 bit blocked[WORKERS];
 bit awaits_mail[WORKERS];
@@ -153,6 +156,11 @@ inline somebody_is_busy() {
 
 #define SPARE(v) (queue[v] > 1 || (queue[v] == 1 && blocked[v]))
 
+#if BREAK == 8                   // As the code was at first.
+#define CALLED(w) false
+#else
+#define CALLED(w) report[w]
+#endif
 #define IN_SIGHT(v) (w != v && SPARE(v))
 
 inline steal(v) {
@@ -163,6 +171,12 @@ inline steal(v) {
     :: found || v == w || !SPARE(v)
     fi
 }
+
+#ifdef EARLY
+#define ONE_WILL_MAIL true       // Nobody needs to.
+#else
+#define ONE_WILL_MAIL (made > ended + kept + 1)
+#endif
 
 proctype thread(byte w) {
   byte i;
@@ -216,19 +230,14 @@ loop:
 
   // sleep()
   atomic {
-#if BREAK != 8                   // As the code was at first.
-    if
-    :: report[w] -> goto loop
-    :: else
-    fi;
-#endif
-    assert(standing[w] == ACTIVE);
     idle[w] = 1; woken[w] = 0; idle_count++
   };
-  if                             // work_in_sight()
-  :: stopping || shared > 0 || ANY(IN_SIGHT)
-  :: else -> woken[w] == 1
-  fi;
+  atomic {                       // work_in_sight()
+    if
+    :: stopping || shared > 0 || CALLED(w) || ANY(IN_SIGHT)
+    :: else -> assert(standing[w] == ACTIVE); woken[w] == 1
+    fi
+  };
   atomic {                       // wake_up()
     if
     :: idle[w] -> idle[w] = 0; idle_count--
@@ -277,12 +286,10 @@ reports_back:
           assert(queue[w] == 0);
 #if BREAK == 11                  // As the code was at first.
           standing[w] = VACANT;
-          goto ends
 #else
-          threads_of[w]--;       // The caches are given back first, and then the place.
-          standing[w] = VACANT;
-          goto ended_already
+          standing[w] = LEAVING;
 #endif
+          goto ends
        :: standing[w] != ACTIVE && !stopping && !expired
        fi
      }
@@ -337,7 +344,7 @@ goes_on:
   :: atomic { yielders > 0 -> yielders--; yields[w]++ };
      goto loop
   :: atomic {
-       binders > 0 && !bound[w] && made > ended + kept + 1 ->
+       binders > 0 && !bound[w] && ONE_WILL_MAIL ->
        binders--;
        awaits_mail[w] = 1;
        if
@@ -374,7 +381,12 @@ goes_on:
 ends:
   skip;                          // Gives back what its caches hold.
   threads_of[w]--;
-ended_already:
+  atomic {
+    if
+    :: standing[w] == LEAVING -> standing[w] = VACANT
+    :: else
+    fi
+  };
   threads--
 }
 
@@ -432,8 +444,8 @@ proctype monitor() {
               }
            :: else
            fi;
-           do                    // What waits behind it is everybody's.
-           :: atomic { HOLDS(w) -> queue[w]--; shared++; wake_one() }
+           do                    // share_queue_of()
+           :: atomic { !somebody_idle && HOLDS(w) -> queue[w]--; shared++; wake_one() }
            :: else -> break
            od
         fi;
@@ -535,18 +547,20 @@ init {
     i = 0;
     run monitor()
   };
-  atomic { shared = FIBERS; made = FIBERS };
-  wake_one();
+  do
+  :: i < FIBERS -> atomic { shared++; made++ }; wake_one(); i++
+  :: else -> break
+  od;
 #ifdef LESS
   set_procs(1);
 #endif
 #ifdef MORE
   set_procs(PROCS + 1);
 #endif
-  if
-  :: early = 1                   // Stops as soon as that.
-  :: early = 0
-  fi;
+  i = 0;
+#ifdef EARLY
+  early = 1;                     // Stops at any time.
+#endif
   if
   :: early
   :: !early -> timeout; check()

@@ -39,7 +39,7 @@
 //   I4  Whoever takes a worker out of either place sets its woken_ and, for the poller, wakes it.
 //   I5  searching_ counts workers that are awake and will look, or a producer that has yet to take
 //       idle_lock_.
-// Tests: tests/sched/sched_stress_test.cpp, runtime_test.cpp.
+// Tests: tests/sched/sched_stress_test.cpp, runtime_test.cpp; models/idle.pml (no lost wake-up).
 
 #include <utility>
 

@@ -20,7 +20,7 @@
 // re-used memory, and every sleeper looks at its word again.
 //
 // Wake-ups: this file only ever waits for callers of wake(); each park() elsewhere names them.
-// Tests: tests/sched/park_test.cpp, sched_stress_test.cpp.
+// Tests: tests/sched/park_test.cpp, sched_stress_test.cpp; models/park.pml.
 
 #include <exeunt/sched/wait.hpp>
 
