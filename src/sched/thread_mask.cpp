@@ -27,35 +27,36 @@ bool blocks_everything(const sigset_t& mask) noexcept {
   return true;
 }
 
-// As the kernel counts: bit 0 is signal 1. The leader's, whichever thread reads it; 0 if unknown.
-std::uint64_t bits_of_main_thread() noexcept {
+// The leader's, whichever thread reads it; empty if unknown, as a shell starts programs.
+sigset_t mask_of_main_thread_now() noexcept {
+  sigset_t mask;
+  sigemptyset(&mask);
   try {
     std::ifstream status{"/proc/self/status"};
     for (std::string line; std::getline(status, line);) {
-      if (line.starts_with("SigBlk:")) {
-        return std::stoull(line.substr(line.find(':') + 1), nullptr, 16);
+      if (!line.starts_with("SigBlk:")) continue;
+      // As the kernel counts: bit 0 is signal 1.
+      const std::uint64_t bits = std::stoull(line.substr(line.find(':') + 1), nullptr, 16);
+      for (int number = 1; number <= 64; ++number) {
+        if ((bits >> (number - 1) & 1U) != 0) sigaddset(&mask, number);
       }
+      break;
     }
   } catch (const std::exception&) {
-    // An empty one is as good as what a shell starts programs with.
+    sigemptyset(&mask);
   }
-  return 0;
+  return mask;
 }
 
+// A thread that blocks everything mostly does so for a moment, inside pthread_create() and the
+// like: the mask that is meant is not to be seen then, but will be at once. A main thread that
+// still does at the last look means it.
 sigset_t mask_of_main_thread() noexcept {
-  // The C library's own signals, which it lets nobody block, are blocked inside pthread_create()
-  // and the like: then the mask that is meant is not to be seen, but will be at once.
-  constexpr std::uint64_t inside_the_library = std::uint64_t{3} << 31;
-  constexpr int looks_max = 10'000;
-  std::uint64_t bits = bits_of_main_thread();
-  for (int i = 0; (bits & inside_the_library) != 0; ++i) {
+  constexpr int looks_max = 1000;  // Of some 10 us each.
+  sigset_t mask = mask_of_main_thread_now();
+  for (int i = 1; i < looks_max && blocks_everything(mask); ++i) {
     ::sched_yield();
-    bits = i < looks_max ? bits_of_main_thread() : 0;
-  }
-  sigset_t mask;
-  sigemptyset(&mask);
-  for (int number = 1; number <= 64; ++number) {
-    if ((bits >> (number - 1) & 1U) != 0) sigaddset(&mask, number);
+    mask = mask_of_main_thread_now();
   }
   return mask;
 }
