@@ -17,15 +17,22 @@
 //   I5  An element is in exactly one place: the sender's frame, the ring, or the receiver's.
 //
 // Locks: lock_ has the rank `channel`; select() holds several of them, in the order of their ids.
+//   It is biased: a worker that uses the channel alone pays nothing for it (biased_lock.hpp).
 //   Nothing parks under it, and no lock is taken under it. Elements are moved under it, and what is
 //   left of one that was moved out of the ring is destroyed under it; so are the elements that
 //   discard() drops. So neither may throw, nor come back to a channel or a lock of this library:
 //   channel_element says so. What nobody took is destroyed with the channel, outside.
+// Looks: was_full() and was_empty() do without the lock, and what they say was true at a moment of
+//   the call. They look first at what keeps the channel from being ready, a word that is written
+//   once by each operation that changes it, then at closed_. If it is not closed by then, it was
+//   not at the first look; closed_ is written before a close takes the waiters away. What the
+//   caller's thread has done itself is shown to others before it looks: see show_all().
 // Turns: a send and a receive that need not wait end in checkpoint(); what never waits does not,
 //   as its callers may hold what belongs to their thread, a std::mutex for one.
 // Wake-ups: fired after lock_ is released. From then on the waiter is gone. The channel may be
 //   gone, too: whoever wakes up may own the last handle. So unlock() is the last thing that an
-//   operation does to *this, unless it holds a reference of its own.
+//   operation does to *this, unless it has pinned it. Pins are counted under lock_, which whoever
+//   has one takes again anyway; the last handle leaves the channel to the last pin.
 // Tests: tests/chan/chan_test.cpp (I1-I3 checked in each step of a dev build), chan_stress_test.cpp
 //   (I5 by sums), chan_race_test.cpp (the edges of race_clock.hpp).
 
@@ -41,6 +48,7 @@
 #include <exeunt/base/error.hpp>
 
 #include "chan/race_clock.hpp"
+#include "sched/current.hpp"
 
 namespace exeunt::detail {
 
@@ -57,6 +65,39 @@ std::size_t ring_offset(const element_ops& ops) noexcept {
   return (sizeof(chan_core) + ops.alignment - 1) / ops.alignment * ops.alignment;
 }
 
+// ThreadSanitizer is told of each step, so there is none for it.
+constexpr bool has_short_way = !race_shown;
+
+constexpr std::size_t word = sizeof(std::uint64_t);
+
+template <typename Status>
+[[gnu::noinline, gnu::cold]] Status end_turn_with(turn& here, Status now) noexcept {
+  end_turn(here);
+  return now;
+}
+
+// checkpoint(), and then the result, without a register to be saved for it.
+template <typename Status>
+[[gnu::always_inline]] inline Status passed(turn& here, Status now) noexcept {
+  if (++here.operations >= turn::operations_max) [[unlikely]]
+    return end_turn_with(here, now);
+  return now;
+}
+
+// Fires the wake-up of `whom`, after the unlocking, and then as passed().
+template <typename Status>
+[[gnu::noinline]] Status wake_with(turn& here, caller whom, Status now) noexcept {
+  whom.wake();
+  return passed(here, now);
+}
+
+// Of one that waits here only, and first.
+[[gnu::always_inline]] inline caller end_wait(chan_waiter& first) noexcept {
+  intrusive_list<chan_waiter>::remove(first);
+  first.result = chan_waiter::outcome::delivered;
+  return first.whom;
+}
+
 // Whether somebody waits who has not been ended elsewhere. Drops the stale ones in front.
 bool has_live(intrusive_list<chan_waiter>& waiters) noexcept {
   while (chan_waiter* const first = waiters.front()) {
@@ -64,6 +105,17 @@ bool has_live(intrusive_list<chan_waiter>& waiters) noexcept {
     intrusive_list<chan_waiter>::remove(*first);
   }
   return false;
+}
+
+// claim_first(), in line for none and for one that waits here only.
+[[gnu::always_inline]] inline chan_waiter* claim_next(intrusive_list<chan_waiter>& waiters,
+                                                      wakeup& due) noexcept {
+  chan_waiter* const first = waiters.front();
+  if (first == nullptr) return nullptr;
+  if (first->shared != nullptr) return claim_first(waiters, due);
+  intrusive_list<chan_waiter>::remove(*first);
+  due = wakeup{first->whom};
+  return first;
 }
 
 }  // namespace
@@ -95,7 +147,11 @@ ref_ptr<chan_core> chan_core::make_in(void* memory, const element_ops& ops,
 
 chan_core::chan_core(const element_ops& ops, std::size_t capacity, chan_look look,
                      std::byte* ring) noexcept
-    : look_{look}, ops_{&ops}, capacity_{capacity}, ring_{ring}, id_{next_source_id()} {}
+    : look_{look},
+      is_word_{ops.is_word && !race_shown},  // The tool is to see elements being moved.
+      capacity_{capacity},
+      ring_{ring},
+      ops_{&ops} {}
 
 chan_core::~chan_core() {
   // Whoever is parked here borrows a handle; nobody can be left.
@@ -108,28 +164,95 @@ chan_core::~chan_core() {
   free_race_slots(races_);
 }
 
-void chan_core::destroy() const noexcept {
+// Called when the last handle is gone.
+void chan_core::abandon() const noexcept {
   auto* const self = const_cast<chan_core*>(this);
-  chan_companion* const companion = companion_;
-  if (companion != nullptr) companion->end(*companion);
+  if (companion_ != nullptr) companion_->end(*companion_);
+  if (!sched::forked_without_exec()) {
+    spin_lock& held = self->lock_.lock(this_turn());
+    const bool pinned = pins_ != 0;
+    if (pinned) {
+      self->abandoned_ = true;
+      race_release(&abandoned_);
+    }
+    held.unlock();
+    if (pinned) return;
+  }
+  free();
+}
+
+void chan_core::free() const noexcept {
+  auto* const self = const_cast<chan_core*>(this);
   const std::size_t alignment = alignment_of(*ops_);
+  chan_companion* const companion = companion_;
   self->~chan_core();
   if (companion != nullptr) return companion->free(*companion);
   ::operator delete(static_cast<void*>(self), std::align_val_t{alignment});
 }
 
-send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
+void chan_core::unlock_unpinned(spin_lock& held) noexcept {
+  const bool is_mine = --pins_ == 0 && abandoned_;
+  if (is_mine) race_acquire(&abandoned_);
+  held.unlock();
+  if (is_mine) free();
+}
+
+// Only a select that waits for several needs it, so it is given when asked for.
+std::uint64_t chan_core::take_id() noexcept {
+  const std::uint64_t fresh = next_source_id();
+  std::uint64_t seen = 0;
+  // order: relaxed, both; only the value counts.
+  return id_.compare_exchange_strong(seen, fresh, memory_order_relaxed) ? fresh : seen;
+}
+
+// The most frequent cases have a way of their own, for which hardly a register need be saved:
+// words, in a channel that is the caller's alone, no contexts, no selects. All else goes on with
+// the lock.
+send_status chan_core::send(turn& here, void* value, cancel_node* cancel) noexcept {
   if (cancel != nullptr && cancel->canceled()) return send_status::canceled;
+  spin_lock* const held = lock_.lock_alone(here);
+  if (held == nullptr) [[unlikely]]
+    return send_shared(here, value, cancel);
+  if (!has_short_way || !is_word_ || closed()) return send_held(here, value, cancel, *held);
+  check_invariants();
+  const std::size_t filled = count();
+  if (chan_waiter* const taker = receivers_.front()) {
+    if (taker->shared != nullptr) return send_held(here, value, cancel, *held);
+    EXEUNT_ASSERT(filled == 0);  // I2
+    const caller whom = end_wait(*taker);
+    std::memcpy(taker->element, value, word);
+    held->unlock();
+    return wake_with(here, whom, send_status::sent);
+  }
+  if (filled == capacity_) {
+    if (cancel != nullptr) return send_held(here, value, cancel, *held);
+    return send_parked(value, *held);
+  }
+  const std::size_t tail = tail_;
+  std::memcpy(ring_ + tail * word, value, word);
+  tail_ = after(tail);
+  count_to(filled + 1);
+  held->unlock();
+  return passed(here, send_status::sent);
+}
+
+[[gnu::noinline]] send_status chan_core::send_shared(turn& here, void* value,
+                                                     cancel_node* cancel) noexcept {
+  return send_held(here, value, cancel, lock_.lock_shared(here));
+}
+
+send_status chan_core::send_held(turn& here, void* value, cancel_node* cancel,
+                                 spin_lock& held) noexcept {
   wakeup due;
-  lock_.lock();
-  const send_status now = send_now(value, due);
+  const send_status now = send_step(value, due);
   if (now != send_status::full) {
-    lock_.unlock();
+    held.unlock();
     due.fire();
-    checkpoint();
+    checkpoint(here);
     return now;
   }
-  switch (park_until(senders_, value, wait_reason::chan_send, cancel)) {
+  if (cancel == nullptr) return send_parked(value, held);
+  switch (park_until(held, senders_, value, wait_reason::chan_send, *cancel)) {
     case chan_waiter::outcome::delivered:
       return send_status::sent;
     case chan_waiter::outcome::closed:
@@ -140,27 +263,67 @@ send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
   return send_status::canceled;
 }
 
-send_status chan_core::try_send(void* value) noexcept {
+send_status chan_core::send_parked(void* value, spin_lock& held) noexcept {
+  const auto outcome = park_alone(held, senders_, value, wait_reason::chan_send);
+  return outcome == chan_waiter::outcome::delivered ? send_status::sent : send_status::closed;
+}
+
+send_status chan_core::try_send_locked(void* value) noexcept {
   wakeup due;
-  lock_.lock();
-  const send_status now = send_now(value, due);
-  lock_.unlock();
+  spin_lock& held = lock_.lock(this_turn());
+  const send_status now = send_step(value, due);
+  held.unlock();
   due.fire();
   return now;
 }
 
-recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
+recv_status chan_core::recv(turn& here, void* out, cancel_node* cancel) noexcept {
   if (cancel != nullptr && cancel->canceled()) return recv_status::canceled;
+  spin_lock* const held = lock_.lock_alone(here);
+  if (held == nullptr) [[unlikely]]
+    return recv_shared(here, out, cancel);
+  if (!has_short_way || !is_word_) return recv_held(here, out, cancel, *held);
+  check_invariants();
+  const std::size_t filled = count();
+  chan_waiter* const giver = senders_.front();
+  if (filled != 0) {
+    if (giver != nullptr) return recv_held(here, out, cancel, *held);
+    const std::size_t head = head_;
+    std::memcpy(out, ring_ + head * word, word);
+    head_ = after(head);
+    count_to(filled - 1);
+    held->unlock();
+    return passed(here, recv_status::received);
+  }
+  if (giver == nullptr) {
+    if (cancel != nullptr || closed()) return recv_held(here, out, cancel, *held);
+    return recv_parked(out, *held);
+  }
+  if (giver->shared != nullptr) return recv_held(here, out, cancel, *held);
+  EXEUNT_ASSERT(capacity_ == 0);  // I3
+  const caller whom = end_wait(*giver);
+  std::memcpy(out, giver->element, word);
+  held->unlock();
+  return wake_with(here, whom, recv_status::received);
+}
+
+[[gnu::noinline]] recv_status chan_core::recv_shared(turn& here, void* out,
+                                                     cancel_node* cancel) noexcept {
+  return recv_held(here, out, cancel, lock_.lock_shared(here));
+}
+
+recv_status chan_core::recv_held(turn& here, void* out, cancel_node* cancel,
+                                 spin_lock& held) noexcept {
   wakeup due;
-  lock_.lock();
-  const recv_status now = recv_now(out, due);
+  const recv_status now = recv_step(out, due);
   if (now != recv_status::empty) {
-    lock_.unlock();
+    held.unlock();
     due.fire();
-    checkpoint();
+    checkpoint(here);
     return now;
   }
-  switch (park_until(receivers_, out, wait_reason::chan_recv, cancel)) {
+  if (cancel == nullptr) return recv_parked(out, held);
+  switch (park_until(held, receivers_, out, wait_reason::chan_recv, *cancel)) {
     case chan_waiter::outcome::delivered:
       return recv_status::received;
     case chan_waiter::outcome::closed:
@@ -171,36 +334,44 @@ recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
   return recv_status::canceled;
 }
 
-recv_status chan_core::try_recv(void* out) noexcept {
+recv_status chan_core::recv_parked(void* out, spin_lock& held) noexcept {
+  const auto outcome = park_alone(held, receivers_, out, wait_reason::chan_recv);
+  return outcome == chan_waiter::outcome::delivered ? recv_status::received : recv_status::closed;
+}
+
+recv_status chan_core::try_recv_locked(void* out) noexcept {
   wakeup due;
-  lock_.lock();
-  const recv_status now = recv_now(out, due);
-  lock_.unlock();
+  spin_lock& held = lock_.lock(this_turn());
+  const recv_status now = recv_step(out, due);
+  held.unlock();
   due.fire();
   return now;
 }
 
 bool chan_core::close() noexcept {
-  // Those who are woken below may drop the last handle before this is done.
-  const auto alive = ref_ptr<chan_core>::share(this);
-  lock_.lock();
-  if (closed_) {
-    lock_.unlock();
+  turn& here = this_turn();
+  spin_lock* held = &lock_.lock(here);
+  if (closed()) {
+    held->unlock();
     return false;
   }
   race_write(&closed_);
   race_release(&closed_);
-  closed_ = true;
+  closed_.store(1, memory_order_relaxed);
+  // order: release, before those who wait are taken away: see Looks.
+  std::atomic_thread_fence(memory_order_release);
   intrusive_list<chan_waiter> receivers;
   intrusive_list<chan_waiter> senders;
   receivers.append(receivers_);
   senders.append(senders_);
   check_invariants();
   // In batches, since a wake-up can be remembered only outside of the waiter it ends. The lock
-  // guards the lists here, too: the owner of a stale waiter may be unlinking it.
-  for (bool more = true; more;) {
+  // guards the lists here, too: the owner of a stale waiter may be unlinking it. Between batches
+  // those who are woken may drop the last handle.
+  for (bool pinned = false;;) {
     std::array<wakeup, 32> due;
     std::size_t claimed = 0;
+    bool more = true;
     while (claimed < due.size()) {
       chan_waiter* waiter = claim_first(receivers, due[claimed]);
       if (waiter != nullptr) {
@@ -213,16 +384,22 @@ bool chan_core::close() noexcept {
       waiter->result = chan_waiter::outcome::closed;
       ++claimed;
     }
-    lock_.unlock();
+    if (more && !pinned) pin();
+    if (!more && pinned) {
+      unlock_unpinned(*held);
+    } else {
+      held->unlock();
+    }
     for (std::size_t i = 0; i < claimed; ++i) due[i].fire();
-    if (more) lock_.lock();
+    if (!more) return true;
+    pinned = true;
+    held = &lock_.lock(here);
   }
-  return true;
 }
 
 bool chan_core::discard() noexcept {
   if (count() == 0) return false;
-  lock_.lock();
+  spin_lock& held = lock_.lock(this_turn());
   EXEUNT_ASSERT(!has_live(senders_), "discard under a parked sender");
   const bool any = count() != 0;
   for (std::size_t left = count(); left != 0; --left) {
@@ -232,7 +409,7 @@ bool chan_core::discard() noexcept {
     head_ = after(head_);
   }
   count_to(0);
-  lock_.unlock();
+  held.unlock();
   return any;
 }
 
@@ -242,54 +419,53 @@ std::size_t chan_core::capacity() const noexcept {
   return look_ == chan_look::plain ? capacity_ : 0;
 }
 
-send_status chan_core::send_now(void* value, wakeup& due) noexcept {
+send_status chan_core::send_now(void* value, wakeup& due) noexcept { return send_step(value, due); }
+recv_status chan_core::recv_now(void* out, wakeup& due) noexcept { return recv_step(out, due); }
+
+[[gnu::always_inline]] inline send_status chan_core::send_step(void* value, wakeup& due) noexcept {
   check_invariants();
   race_read(&closed_);
-  if (closed_) return send_status::closed;
+  if (closed()) return send_status::closed;
 
-  if (chan_waiter* const taker = claim_first(receivers_, due)) {
+  if (chan_waiter* const taker = claim_next(receivers_, due)) {
     // I2: a parked receiver means an empty ring, so passing the ring by keeps the order.
     EXEUNT_ASSERT(count() == 0);
     taker->result = chan_waiter::outcome::delivered;
-    if (capacity_ == 0) {
+    if (!race_shown || capacity_ == 0) {
       meet(taker->passed);
-      ops_->hand_over(taker->element, value);
+      move_element(ops_->hand_over, taker->element, value);
       part(taker->passed);
       return send_status::sent;
     }
-    if constexpr (race_shown) {
-      // To the tool it goes through the ring.
-      enter_slot(races_, tail_);
-      {
-        const race_hidden hidden;
-        ops_->hand_over(taker->element, value);
-      }
-      leave_slot_for(races_, tail_, taker->passed);
-      head_ = tail_ = after(tail_);
-    } else {
-      ops_->hand_over(taker->element, value);
+    // To the tool it goes through the ring.
+    enter_slot(races_, tail_);
+    {
+      [[maybe_unused]] const race_hidden hidden;
+      move_element(ops_->hand_over, taker->element, value);
     }
+    leave_slot_for(races_, tail_, taker->passed);
+    head_ = tail_ = after(tail_);
     return send_status::sent;
   }
 
   const std::size_t filled = count();
   if (filled == capacity_) return send_status::full;
   enter_slot(races_, tail_);
-  ops_->store(slot(tail_), value);
+  move_element(ops_->store, slot(tail_), value);
   leave_slot(races_, tail_);
   tail_ = after(tail_);
   count_to(filled + 1);
   return send_status::sent;
 }
 
-recv_status chan_core::recv_now(void* out, wakeup& due) noexcept {
+[[gnu::always_inline]] inline recv_status chan_core::recv_step(void* out, wakeup& due) noexcept {
   check_invariants();
   if (const std::size_t filled = count(); filled != 0) {
     enter_slot(races_, head_);
-    ops_->take(out, slot(head_));
+    move_element(ops_->take, out, slot(head_));
     leave_slot(races_, head_);
     head_ = after(head_);
-    chan_waiter* const giver = claim_first(senders_, due);
+    chan_waiter* const giver = claim_next(senders_, due);
     if (giver == nullptr) {
       count_to(filled - 1);
       return recv_status::received;
@@ -299,61 +475,66 @@ recv_status chan_core::recv_now(void* out, wakeup& due) noexcept {
     giver->result = chan_waiter::outcome::delivered;
     {
       [[maybe_unused]] const race_hidden hidden;
-      ops_->store(slot(tail_), giver->element);
+      move_element(ops_->store, slot(tail_), giver->element);
     }
     leave_slot_for(races_, tail_, giver->passed);
     tail_ = after(tail_);
     return recv_status::received;
   }
 
-  if (closed_) {
+  if (closed()) {
     race_acquire(&closed_);
     return recv_status::closed;
   }
-  chan_waiter* const giver = claim_first(senders_, due);
+  chan_waiter* const giver = claim_next(senders_, due);
   if (giver == nullptr) return recv_status::empty;
   // I3: a sender parks at an empty ring only if the ring has no room at all.
   EXEUNT_ASSERT(capacity_ == 0);
   giver->result = chan_waiter::outcome::delivered;
   meet(giver->passed);
-  ops_->hand_over(out, giver->element);
+  move_element(ops_->hand_over, out, giver->element);
   part(giver->passed);
   return recv_status::received;
 }
 
-// Called with lock_ held, which it releases. Returns `pending` if `cancel` ended the wait.
-chan_waiter::outcome chan_core::park_until(intrusive_list<chan_waiter>& waiters, void* element,
-                                           wait_reason why, cancel_node* cancel) noexcept {
-  if (cancel == nullptr) {
-    chan_waiter self{element};
-    self.passed = leave_clock();
-    waiters.push_back(self);
-    check_invariants();
-    park(lock_, why, this);  // Woken by: send_now(), recv_now() or close() claiming self.
-    // From here on the channel may be gone.
-    EXEUNT_ASSERT(self.result != chan_waiter::outcome::pending);
-    resume_from(self.passed);
-    return self.result;
-  }
+[[gnu::always_inline]] inline chan_waiter::outcome chan_core::park_alone(
+    spin_lock& held, intrusive_list<chan_waiter>& waiters, void* element,
+    wait_reason why) noexcept {
+  chan_waiter self{element};
+  self.passed = leave_clock();
+  waiters.push_back(self);
+  check_invariants();
+  park(held, self, why, this);  // Woken by: whoever claims self, in a send, a receive or a close.
+  // From here on the channel may be gone.
+  EXEUNT_ASSERT(self.result != chan_waiter::outcome::pending);
+  resume_from(self.passed);
+  return self.result;
+}
 
+// Returns `pending` if `cancel` ended the wait.
+chan_waiter::outcome chan_core::park_until(spin_lock& held, intrusive_list<chan_waiter>& waiters,
+                                           void* element, wait_reason why,
+                                           cancel_node& cancel) noexcept {
   // The lock is taken once more afterwards, when others may have dropped their handles.
-  const auto alive = ref_ptr<chan_core>::share(this);
+  pin();
   ticket several;
   chan_waiter self{several, element};
   waiter canceled{several};
   self.passed = leave_clock();
   waiters.push_back(self);
   check_invariants();
-  lock_.unlock();
-  if (cancel->add_waiter(canceled)) {
+  held.unlock();
+  if (cancel.add_waiter(canceled)) {
     park(several, why, this);  // Woken as above, or by cancel().
   } else if (wakeup none; several.claim(&canceled, none)) {
     none.fire();
   }
-  lock_.lock();
-  unlink(self);
-  lock_.unlock();
-  cancel->remove_waiter(canceled);
+  {
+    spin_lock& again = lock_.lock(this_turn());
+    unlink(self);
+    unlock_unpinned(again);
+  }
+  cancel.remove_waiter(canceled);
   resume_from(self.passed);
   EXEUNT_ASSERT(self.won() == (self.result != chan_waiter::outcome::pending));
   return self.result;
@@ -364,10 +545,10 @@ void chan_core::unlink(chan_waiter& waiter) noexcept {
 }
 
 bool chan_core::can_send() noexcept {
-  return closed_ || count() < capacity_ || has_live(receivers_);
+  return closed() || count() < capacity_ || has_live(receivers_);
 }
 
-bool chan_core::can_recv() noexcept { return closed_ || count() != 0 || has_live(senders_); }
+bool chan_core::can_recv() noexcept { return closed() || count() != 0 || has_live(senders_); }
 
 void chan_core::check_invariants() noexcept {
 #ifdef EXEUNT_DCHECKS
@@ -381,8 +562,8 @@ void chan_core::check_invariants() noexcept {
                       !has_live(senders_),
                   "I1");
   }
-  EXEUNT_DCHECK(!(receiving && (count() != 0 || closed_)) || !has_live(receivers_), "I2");
-  EXEUNT_DCHECK(!(sending && (count() != capacity_ || closed_)) || !has_live(senders_), "I3");
+  EXEUNT_DCHECK(!(receiving && (count() != 0 || closed())) || !has_live(receivers_), "I2");
+  EXEUNT_DCHECK(!(sending && (count() != capacity_ || closed())) || !has_live(senders_), "I3");
 #endif
 }
 

@@ -55,8 +55,10 @@ void refuse_in_child(const char* asks) noexcept {
 }
 
 fiber* this_fiber_block() noexcept {
-  const worker* const here = this_worker();
-  return here == nullptr ? nullptr : here->running();
+  const worker* const here = state.of_worker;
+  fiber* running = here == nullptr ? nullptr : here->running();
+  asm volatile("" : "+r"(running) : : "memory");
+  return running;
 }
 
 // For inlining here only, where the address has just been asked for.
@@ -82,6 +84,14 @@ namespace exeunt::detail {
   const sched::fiber_locals* const table = sched::locals_at(*here);
   // order: relaxed; nothing is reached by it but the caller's own table.
   return table == nullptr ? nullptr : table->find(word_.load(memory_order_relaxed));
+}
+
+turn& this_turn() noexcept {
+  turn* here = sched::state.turn;
+  if (here == nullptr) [[unlikely]]
+    here = &sched::state.own_turn;
+  asm volatile("" : "+r"(here) : : "memory");
+  return *here;
 }
 
 }  // namespace exeunt::detail

@@ -8,6 +8,7 @@
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/base/clock.hpp>
 #include <exeunt/base/random.hpp>
+#include <exeunt/sched/wait.hpp>
 
 namespace exeunt::sched {
 
@@ -28,6 +29,8 @@ struct thread_state {
   thread_block block;
   detail::random_source random{0};
   bool seeded = false;
+  detail::turn* turn = nullptr;  ///< a worker's; null: own_turn
+  detail::turn own_turn;
   bool hides_broken_pipes = false;  ///< blocks SIGPIPE, which its forked children must not
   bool in_hook = false;             ///< a switch hook is being called
   fiber_locals* locals = nullptr;   ///< the thread's own, while it runs no fiber

@@ -10,7 +10,9 @@
 // Several sources. The ticket's word goes open -> parked -> claimed, or open -> claimed. A claim
 // that finds `open` does not wake: the caller's own move to `parked` fails then, and it goes on by
 // itself. A claim that finds `parked` wakes. Each is one compare-and-swap on the same word, so
-// exactly one of the two happens.
+// exactly one of the two happens. A caller that holds the locks of all its sources moves it before
+// it unlocks them, by a plain store, since nobody can claim it yet; from there it is as with one
+// source.
 //
 // A plain thread with a deadline sleeps until then and claims its own ticket, which no wake-up
 // follows; if the claim fails, somebody else's wake-up is on its way, and is waited for.
@@ -123,18 +125,24 @@ EXEUNT_NO_ASAN void park(spin_lock& held, wait_reason why, const void* on) noexc
   worker::park(here);
 }
 
-void park(ticket& several, wait_reason why, const void* on) noexcept {
-  park(several, why, on, nullptr, nullptr);
+EXEUNT_NO_ASAN void park(spin_lock& held, waiter& self, wait_reason why, const void* on) noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) {
+    self.whom = caller_access::of(&sched::this_thread().block);
+    return park(held, why, on);
+  }
+  self.whom = caller_access::of(here->running());
+  mark_parked(*here, why, on);
+  held.unlock();
+  worker::park(here);
 }
 
-EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on,
-                         void (*release)(void*) noexcept, void* argument) noexcept {
+EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on) noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr || here->running() == nullptr) {
     EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
     thread_block& block = sched::this_thread().block;
     block.woken.store(0, memory_order_relaxed);  // order: published by commit_park().
-    if (release != nullptr) release(argument);
     if (!several.commit_park()) return;
     if (block.timeout == nullptr) {
       sleep_thread(block);
@@ -143,14 +151,31 @@ EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on,
     }
     return;
   }
-  if (release == nullptr && several.winner() != nullptr) return;
+  if (several.winner() != nullptr) return;
   mark_parked(*here, why, on);
-  // Released first: a claim that comes before the commit finds the ticket open, and does not wake.
-  if (release != nullptr) release(argument);
   if (!several.commit_park()) {
     here->running()->state.store(fiber_state::ready, memory_order_relaxed);  // order: dumps only.
     return;
   }
+  worker::park(here);
+}
+
+EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on,
+                         void (*unlock)(void*) noexcept, void* argument) noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) {
+    EXEUNT_ASSERT(here == nullptr, "a call-back of the scheduler tried to wait");
+    thread_block& block = sched::this_thread().block;
+    EXEUNT_ASSERT(block.timeout == nullptr, "a deadline is a source that has no lock to hold");
+    block.woken.store(0, memory_order_relaxed);  // order: published by the unlocks.
+    several.commit_unseen(caller_access::of(&block));
+    unlock(argument);
+    sleep_thread(block);
+    return;
+  }
+  mark_parked(*here, why, on);
+  several.commit_unseen(caller_access::of(here->running()));
+  unlock(argument);
   worker::park(here);
 }
 
@@ -177,9 +202,10 @@ void park_forever(wait_reason why) noexcept {
   }
 }
 
-void checkpoint() noexcept {
-  worker* const here = sched::this_worker();
-  if (here != nullptr && here->running() != nullptr && here->turn_is_over()) exeunt::yield();
+void end_turn(turn& here) noexcept {
+  here.operations = 0;
+  worker* const mine = sched::this_worker();
+  if (mine != nullptr && mine->running() != nullptr && mine->turn_is_over()) exeunt::yield();
 }
 
 std::uint64_t next_source_id() noexcept {

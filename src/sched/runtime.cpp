@@ -501,7 +501,10 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   blocking_.close();  // What it refuses becomes ready, too.
   // A fiber that calls exit() goes on with the static destructors. There is no loop any more that
   // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
-  if (inside) this_thread().of_worker = nullptr;
+  if (inside) {
+    this_thread().of_worker = nullptr;
+    this_thread().turn = nullptr;
+  }
   if (options_.signal_dumps) arch::uninstall_fault_handler();
   // Not after a bounded one: at the process's end a start goes unnoticed rather than aborts it.
   if (!bounded) over_.store(true, memory_order_release);

@@ -48,7 +48,7 @@ namespace exeunt::sched {
   next.on_stack.store(fiber_seat::taken,
                       detail::memory_order_relaxed);  // order: only leaving counts.
   running_ = &next;
-  operations_ = 0;
+  turn_->operations = 0;
 }
 
 // What is owed to whom this thread has just left.
@@ -126,7 +126,7 @@ EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::yield(worker* here) no
         const run_queue::section inside{here->queue_};
         next = here->take_queued();
         if (next == nullptr) {
-          here->operations_ = 0;
+          here->turn_->operations = 0;
           return;
         }
         if (!here->queue_.push(self)) [[unlikely]] {  // No memory: it goes on a little longer.

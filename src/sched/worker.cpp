@@ -58,8 +58,6 @@ namespace {
 
 // Go's number: prime, so that it does not beat with the program's own rhythm.
 constexpr std::uint32_t look_around_every = 61;
-// As tokio's budget: operations that succeed without parking before a fiber gives way.
-constexpr std::uint32_t operations_max = 128;
 // And this long without a look around ends its turn even if nobody is known to be ready.
 constexpr clock::duration look_around_after = std::chrono::milliseconds{1};
 // While fibers take turns of some nanoseconds, a system call at each look around would be a quarter
@@ -84,6 +82,7 @@ worker::worker(runtime_core& home, unsigned index, std::uint64_t seed)
 
 void worker::loop() noexcept {
   this_thread().of_worker = this;
+  this_thread().turn = turn_.get();
   char name[16];
   std::snprintf(name, sizeof name, "exeunt-%u", index_ % 10000);
   ::pthread_setname_np(::pthread_self(), name);
@@ -117,6 +116,7 @@ void worker::loop() noexcept {
   arch::release_alt_stack();
   detail::race_acquire(&home_);  // The thread's end destroys thread-locals that fibers made.
   this_thread().of_worker = nullptr;
+  this_thread().turn = nullptr;
 }
 
 fiber* worker::find_ready() noexcept {
@@ -382,8 +382,6 @@ fiber* worker::take_chosen() noexcept {
 }
 
 bool worker::turn_is_over() noexcept {
-  if (++operations_ < operations_max) return false;
-  operations_ = 0;
   constexpr unsigned urgent = attention::stop | attention::report;
   if (queue_.count() > 0 || has_mail_.load(memory_order_relaxed) || !home_.injected().empty() ||
       (attention_.load(memory_order_relaxed) & urgent) != 0) {

@@ -21,6 +21,7 @@
 #include "arch/switch.hpp"
 #include "sched/fiber.hpp"
 #include "sched/run_queue.hpp"
+#include "sched/turn_lease.hpp"
 
 namespace exeunt::sched {
 
@@ -80,7 +81,7 @@ class worker : public detail::list_hook<idle_tag> {
   /// Any thread: a queue only this worker takes from, for forced migration and lock_os_thread.
   void push_mail(fiber& ready) noexcept;
 
-  /// True if the running fiber's turn is over, and somebody else is ready or may be.
+  /// For a fiber that has used up its operations: whether somebody else is ready, or may be.
   bool turn_is_over() noexcept;
   /// Any thread: whether others should take from this worker's queue: more than one fiber waits
   /// there, or one does and the worker stays with the one it runs.
@@ -198,9 +199,9 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<std::uint32_t> turn_limit_{0};
   std::uint32_t look_at_ = 0;
   std::uint32_t next_turns_ = 0;  // Runs from the next slot in a row.
-  std::uint32_t operations_ = 0;  // Checkpoints since the last switch.
-  std::uint32_t lends_ = 0;       // Of a stack, from a fiber that ended to a new one.
-  fiber* candidate_ = nullptr;    // Taken, but not off its stack when it was.
+  const turn_lease turn_;
+  std::uint32_t lends_ = 0;     // Of a stack, from a fiber that ended to a new one.
+  fiber* candidate_ = nullptr;  // Taken, but not off its stack when it was.
   run_queue queue_;
   std::uint32_t looks_without_poll_ = 0;
   clock::time_point last_look_{};

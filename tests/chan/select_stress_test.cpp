@@ -15,6 +15,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -41,6 +42,37 @@ constexpr int scale = 1;
 
 class select_stress : public test::on_workers {};
 EXEUNT_ON_WORKERS(select_stress);
+
+// Goal:   otherwise() wins only if there was an instant at which no channel was ready.
+// Method: a token is in one of two channels or in both at any instant, since the one who moves it
+//         puts a second one down before it takes the first one up. To look at one channel after the
+//         other would find none now and then.
+TEST_P(select_stress, otherwise_means_none_at_one_instant) {
+  run([] {
+    constexpr int count = 100'000 / scale;
+    const chan<int> here{2};
+    const chan<int> there{2};
+    const chan<void> over{1};
+    here.send(0);
+    go([=] {
+      for (int i = 0; i < count; ++i) {
+        there.send(i);
+        EXPECT_TRUE(here.recv().has_value());
+        here.send(i);
+        EXPECT_TRUE(there.recv().has_value());
+      }
+      over.send();
+    });
+    int none = 0;
+    for (bool more = true; more; more = !over.try_recv()) {
+      select(on_recv(here, [&](std::optional<int> token) { here.send(*token); }),
+             on_recv(there, [&](std::optional<int> token) { there.send(*token); }),
+             otherwise([&] { ++none; }));
+      yield();
+    }
+    EXPECT_EQ(none, 0);
+  });
+}
 
 // SE-16: four channels, each with a plain sender and a plain receiver, one selecting sender and
 // one selecting receiver for all.

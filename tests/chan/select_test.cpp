@@ -505,6 +505,52 @@ TEST_P(select_test, keeps_temporary_handles) {
   });
 }
 
+// Goal:   the looks without the lock see all that came before them: fillings, drainings, waiters
+//         and closes, of both kinds of channels.
+// Method: each state in turn, and what a try and a select with otherwise() make of it.
+TEST_P(select_test, otherwise_sees_what_came_before) {
+  run([] {
+    for (const std::size_t capacity : {std::size_t{0}, std::size_t{1}}) {
+      const chan<int> c{capacity};
+      const chan<void> over{1};
+      const auto receives = [&c] {
+        return select(on_recv(c, [] { return true; }), otherwise([] { return false; }));
+      };
+      const auto sends = [&c] {
+        return select(otherwise([] { return false; }), on_send(c, 1, [] { return true; }));
+      };
+      EXPECT_FALSE(receives());
+      EXPECT_FALSE(c.try_recv().has_value());
+      if (capacity == 1) {
+        EXPECT_TRUE(sends());
+        EXPECT_TRUE(receives());
+        EXPECT_TRUE(c.try_send(1));
+      }
+      EXPECT_FALSE(sends());
+      EXPECT_FALSE(c.try_send(1));
+      go([c, over] {
+        c.send(2);
+        over.send();
+      });
+      until_parked(1, wait_reason::chan_send);
+      for (std::size_t i = 0; i < 1 + capacity; ++i) EXPECT_TRUE(receives());
+      EXPECT_FALSE(receives());
+      EXPECT_TRUE(over.recv());
+      go([c, over] {
+        EXPECT_EQ(c.recv(), 1);
+        over.send();
+      });
+      until_parked(1, wait_reason::chan_recv);
+      EXPECT_TRUE(sends());
+      EXPECT_TRUE(over.recv());
+      c.close();
+      EXPECT_TRUE(receives());
+      EXPECT_THROW(sends(), closed_channel);
+      EXPECT_THROW(static_cast<void>(c.try_send(1)), closed_channel);
+    }
+  });
+}
+
 // Partners may drop the last handles of all channels as soon as the select has communicated.
 TEST_P(select_test, its_channels_may_die_at_once) {
   run([] {

@@ -2,6 +2,7 @@
 // As exeunt.cpp, with Boost.Fiber.
 
 #include <cstddef>
+#include <cstdlib>
 
 #include "boost_fiber.hpp"
 
@@ -33,6 +34,16 @@ void transfer(long count, std::size_t capacity, long producers, long consumers) 
   consuming.wait();
 }
 
+void send_recv_same(long count) {
+  chan<long> numbers{128};
+  long sum = 0;
+  for (long i = 0; i < count; ++i) {
+    numbers.send(i);
+    sum += numbers.recv();
+  }
+  if (sum != count * (count - 1) / 2) std::abort();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -41,5 +52,7 @@ int main(int argc, char** argv) {
     bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
     bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
     bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
+    bench.per_op("transfer_8_to_8", 4'000'000, 8, [](long n) { transfer(n, 100, 8, 8); });
+    bench.per_op("send_recv_same", 20'000'000, 1, send_recv_same);
   });
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Producers that send numbers through one channel to consumers. A negative number ends a consumer.
+// send_recv_same: one fiber that sends to itself.
 
 #include <cstddef>
+#include <cstdlib>
 
 #include <exeunt/chan/chan.hpp>
 #include <exeunt/sched/runtime.hpp>
@@ -35,6 +37,16 @@ void transfer(long count, std::size_t capacity, long producers, long consumers) 
   consuming.wait();
 }
 
+void send_recv_same(long count) {
+  exeunt::chan<long> numbers{128};
+  long sum = 0;
+  for (long i = 0; i < count; ++i) {
+    numbers.send(i);
+    sum += *numbers.recv();
+  }
+  if (sum != count * (count - 1) / 2) std::abort();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -44,6 +56,8 @@ int main(int argc, char** argv) {
         bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
         bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
         bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
+        bench.per_op("transfer_8_to_8", 4'000'000, 8, [](long n) { transfer(n, 100, 8, 8); });
+        bench.per_op("send_recv_same", 20'000'000, 1, send_recv_same);
       },
       {.procs = bench.workers()});
 }

@@ -35,9 +35,23 @@ func transfer(count, capacity, producers, consumers int) {
 	consuming.Wait()
 }
 
+func sendRecvSame(count int) {
+	numbers := make(chan int, 128)
+	sum := 0
+	for i := 0; i < count; i++ {
+		numbers <- i
+		sum += <-numbers
+	}
+	if sum != count*(count-1)/2 {
+		panic("lost")
+	}
+}
+
 func main() {
 	harness.Start()
 	harness.PerOp("transfer_unbuffered", 2_000_000, 1, func(n int) { transfer(n, 0, 1, 1) })
 	harness.PerOp("transfer_128", 4_000_000, 1, func(n int) { transfer(n, 128, 1, 1) })
 	harness.PerOp("fan_in_8_to_1", 4_000_000, 8, func(n int) { transfer(n, 128, 8, 1) })
+	harness.PerOp("transfer_8_to_8", 4_000_000, 8, func(n int) { transfer(n, 100, 8, 8) })
+	harness.PerOp("send_recv_same", 20_000_000, 1, sendRecvSame)
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// select: of 2 and 8 channels of which one is ready, of one that is not, and parked on both sides.
+// select: of 2, 4 and 8 channels of which one is ready, of one that is not, and parked on both
+// sides of a hand-over.
 
 #include <array>
 #include <cstddef>
@@ -21,6 +22,16 @@ void one_of_2_ready(long count) {
   for (long i = 0; i < count; ++i) {
     c[i % 2].send(i);
     exeunt::select(exeunt::on_recv(c[0], nothing), exeunt::on_recv(c[1], nothing));
+  }
+}
+
+void one_of_4_ready(long count) {
+  std::array<numbers, 4> c;
+  for (numbers& one : c) one = numbers{1};
+  for (long i = 0; i < count; ++i) {
+    c[i % 4].send(i);
+    exeunt::select(exeunt::on_recv(c[0], nothing), exeunt::on_recv(c[1], nothing),
+                   exeunt::on_recv(c[2], nothing), exeunt::on_recv(c[3], nothing));
   }
 }
 
@@ -70,6 +81,7 @@ int main(int argc, char** argv) {
   return exeunt::run(
       [&] {
         bench.per_op("select_2_ready", 2'000'000, 1, one_of_2_ready);
+        bench.per_op("select_4_ready", 1'000'000, 1, one_of_4_ready);
         bench.per_op("select_8_ready", 1'000'000, 1, one_of_8_ready);
         bench.per_op("select_none_ready", 20'000'000, 1, none_ready);
         bench.per_op("select_ping_pong", 500'000, 1, ping_pong);

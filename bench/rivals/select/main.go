@@ -27,6 +27,19 @@ func oneOf2Ready(count int) {
 	}
 }
 
+func oneOf4Ready(count int) {
+	c := buffered(4)
+	for i := 0; i < count; i++ {
+		c[i%4] <- i
+		select {
+		case <-c[0]:
+		case <-c[1]:
+		case <-c[2]:
+		case <-c[3]:
+		}
+	}
+}
+
 func oneOf8Ready(count int) {
 	c := buffered(8)
 	for i := 0; i < count; i++ {
@@ -87,6 +100,7 @@ func pingPong(count int) {
 func main() {
 	harness.Start()
 	harness.PerOp("select_2_ready", 2_000_000, 1, oneOf2Ready)
+	harness.PerOp("select_4_ready", 1_000_000, 1, oneOf4Ready)
 	harness.PerOp("select_8_ready", 1_000_000, 1, oneOf8Ready)
 	harness.PerOp("select_none_ready", 20_000_000, 1, noneReady)
 	harness.PerOp("select_ping_pong", 500_000, 1, pingPong)

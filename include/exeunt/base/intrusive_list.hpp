@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include <exeunt/base/assert.hpp>
+#include <exeunt/base/atomic.hpp>
 #include <exeunt/base/race.hpp>
 
 namespace exeunt::detail {
@@ -21,7 +22,8 @@ struct list_hook {
 
 /// A circular list of `T`, which derives from list_hook<Tag>. Owns nothing.
 ///
-/// Threads: none of its own; whoever holds the list's lock.
+/// Threads: none of its own; whoever holds the list's lock. But was_empty(): any; so what it reads,
+///          the head's link to the first, is stored as an atomic would be.
 template <typename T, typename Tag = void>
 class intrusive_list {
   using hook = list_hook<Tag>;
@@ -32,6 +34,11 @@ class intrusive_list {
   intrusive_list& operator=(const intrusive_list&) = delete;
 
   EXEUNT_NO_TSAN bool empty() const noexcept { return head_.hook_next == &head_; }
+  /// As empty(), for who does not hold the list's lock: whether it was so at one moment, ordered
+  /// before what the caller looks at next.
+  EXEUNT_NO_TSAN bool was_empty() const noexcept {
+    return load_word_acquire(head_.hook_next) == &head_;
+  }
   EXEUNT_NO_TSAN T* front() noexcept {
     return empty() ? nullptr : static_cast<T*>(head_.hook_next);
   }
@@ -50,7 +57,7 @@ class intrusive_list {
   EXEUNT_NO_TSAN static void remove(T& element) noexcept {
     hook& h = element;
     EXEUNT_ASSERT(h.linked());
-    h.hook_prev->hook_next = h.hook_next;
+    store_word(h.hook_prev->hook_next, h.hook_next);
     h.hook_next->hook_prev = h.hook_prev;
     h.hook_prev = h.hook_next = nullptr;
   }
@@ -65,10 +72,11 @@ class intrusive_list {
   EXEUNT_NO_TSAN void append(intrusive_list& other) noexcept {
     if (other.empty()) return;
     other.head_.hook_next->hook_prev = head_.hook_prev;
-    head_.hook_prev->hook_next = other.head_.hook_next;
+    store_word(head_.hook_prev->hook_next, other.head_.hook_next);
     other.head_.hook_prev->hook_next = &head_;
     head_.hook_prev = other.head_.hook_prev;
-    other.head_.hook_prev = other.head_.hook_next = &other.head_;
+    other.head_.hook_prev = &other.head_;
+    store_word(other.head_.hook_next, &other.head_);
   }
 
  private:
@@ -76,7 +84,7 @@ class intrusive_list {
     EXEUNT_ASSERT(!h.linked());
     h.hook_prev = &before;
     h.hook_next = &after;
-    before.hook_next = &h;
+    store_word(before.hook_next, &h);
     after.hook_prev = &h;
   }
 

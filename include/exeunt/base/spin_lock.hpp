@@ -30,6 +30,16 @@ class spin_lock {
     return held_.load(memory_order_relaxed) == 0 && held_.exchange(1, memory_order_acquire) == 0;
   }
 
+  /// For a caller who is the only one to take this lock, and does not hold it: by a plain store.
+  EXEUNT_NO_TSAN void hold() noexcept {
+    // order: release; who sees it held sees what the holder did before.
+    held_.store(1, memory_order_release);
+  }
+  EXEUNT_NO_TSAN bool is_held() const noexcept {
+    // order: acquire, pairs with the release in unlock().
+    return held_.load(memory_order_acquire) != 0;
+  }
+
   EXEUNT_NO_TSAN void unlock() noexcept {
     // order: release, pairs with the acquire in lock().
     held_.store(0, memory_order_release);
@@ -40,6 +50,16 @@ class spin_lock {
 
   // An integer: of atomic<bool> the operations are calls that ThreadSanitizer would see.
   atomic<unsigned char> held_{0};
+};
+
+/// What to do between looks at something that a thread does soon, unless the kernel has put it
+/// aside: pauses, longer each time, and gives the processor up when they have been many.
+class spin_wait {
+ public:
+  EXEUNT_API void pause() noexcept;
+
+ private:
+  int looks_ = 0;
 };
 
 /// std::lock_guard would be instrumented by ThreadSanitizer in user code; this one is not.

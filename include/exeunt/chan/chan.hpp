@@ -132,8 +132,17 @@ class recv_iterator {
  private:
   void next() {
     current_.reset();
-    // Whichever way it ends, current_ stays empty.
-    static_cast<void>(core_ ? core_->recv(&current_, cancel_.get()) : recv_on_nil(cancel_.get()));
+    // If it ends, whichever way, current_ stays empty.
+    if (!core_) {
+      static_cast<void>(recv_on_nil(cancel_.get()));
+    } else if constexpr (is_bytes<T>) {
+      arrival<T> next;
+      if (core_->recv(next.place(), cancel_.get()) == recv_status::received) {
+        current_.emplace(next.value());
+      }
+    } else {
+      static_cast<void>(core_->recv(&current_, cancel_.get()));
+    }
   }
 
   ref_ptr<chan_core> core_;
@@ -252,9 +261,15 @@ class receiving : public Base {
   /// Blocks:   until a value or close(). On the nil channel, for good.
   /// Ordering: sees what came before the matching send, or before the close.
   [[nodiscard]] std::optional<T> recv() const {
-    std::optional<T> out;
-    static_cast<void>(this->recv_from_core(&out, nullptr));
-    return out;
+    if constexpr (is_bytes<T>) {
+      arrival<T> out;
+      const recv_status now = this->recv_from_core(out.place(), nullptr);
+      return out.take(now == recv_status::received);
+    } else {
+      std::optional<T> out;
+      static_cast<void>(this->recv_from_core(&out, nullptr));
+      return out;
+    }
   }
 
   /// As recv(), giving up when `ctx` ends. If it has ended, nothing is taken.
@@ -262,9 +277,9 @@ class receiving : public Base {
   /// Returns: the value; errc::closed once drained; else the context's error.
   [[nodiscard]] result<T> recv(const context& ctx) const {
     cancel_node* const cancel = node_of(ctx);
-    std::optional<T> out;
-    const recv_status now = this->recv_from_core(&out, cancel);
-    if (now == recv_status::received) return result<T>{std::move(*out)};
+    arrival<T> out;
+    const recv_status now = this->recv_from_core(out.place(), cancel);
+    if (now == recv_status::received) return result<T>{std::move(out.value())};
     return fail(now == recv_status::canceled ? cancel->reason() : error{errc::closed});
   }
 
@@ -274,9 +289,14 @@ class receiving : public Base {
   /// Returns: nothing if there is none, or none any more; select(on_recv(…), otherwise(…)) tells
   ///          the two apart.
   [[nodiscard]] std::optional<T> try_recv() const {
-    std::optional<T> out;
-    if (this->core_) static_cast<void>(this->core_->try_recv(&out));
-    return out;
+    if constexpr (is_bytes<T>) {
+      arrival<T> out;
+      return out.take(this->core_ && this->core_->try_recv(out.place()) == recv_status::received);
+    } else {
+      std::optional<T> out;
+      if (this->core_) static_cast<void>(this->core_->try_recv(&out));
+      return out;
+    }
   }
 
   /// `for (T v : c)` receives until the channel is closed and drained. It is an input range of
@@ -303,25 +323,20 @@ class receiving<Base, void> : public Base {
 
   /// Waits for an event. Returns: false once the channel is closed and drained.
   [[nodiscard]] bool recv() const {
-    bool out = false;
-    static_cast<void>(this->recv_from_core(&out, nullptr));
-    return out;
+    return this->recv_from_core(nullptr, nullptr) == recv_status::received;
   }
   /// As recv(), giving up when `ctx` ends.
   /// Returns: success for an event; errc::closed once drained; else the context's error.
   [[nodiscard]] result<> recv(const context& ctx) const {
     cancel_node* const cancel = node_of(ctx);
-    bool out = false;
-    const recv_status now = this->recv_from_core(&out, cancel);
+    const recv_status now = this->recv_from_core(nullptr, cancel);
     if (now == recv_status::received) return {};
     return fail(now == recv_status::canceled ? cancel->reason() : error{errc::closed});
   }
   /// Never waits, nor gives way.
   /// Returns: whether there was an event to take.
   [[nodiscard]] bool try_recv() const {
-    bool out = false;
-    if (this->core_) static_cast<void>(this->core_->try_recv(&out));
-    return out;
+    return this->core_ && this->core_->try_recv(nullptr) == recv_status::received;
   }
 
  protected:

@@ -109,20 +109,22 @@ class recv_case : public select_case_base {
       : from_{from}, owner_{std::move(owner)}, handler_{std::forward<F>(handler)} {}
 
   select_case describe() noexcept {
-    // Emptied in place: the element may be one that cannot be assigned.
-    if constexpr (std::is_void_v<T>) {
-      out_ = false;
-    } else {
-      out_.reset();
-    }
-    return {.what = from_.what, .source = from_.source, .element = &out_};
+    return {.what = from_.what, .source = from_.source, .element = out_.place()};
   }
-  decltype(auto) finish(const select_case&) { return call_handler(handler_, std::move(out_)); }
+  decltype(auto) finish(const select_case& done) {
+    const bool received = done.what == select_case::kind::recv && !done.closed;
+    return call_handler(handler_, out_.take(received));
+  }
+  bool was_unready() const noexcept {
+    return from_.what == select_case::kind::never ||
+           (from_.what == select_case::kind::recv &&
+            static_cast<const chan_core*>(from_.source)->was_empty());
+  }
 
  private:
   case_source from_;
   [[no_unique_address]] Owner owner_;
-  received_t<T> out_{};
+  arrival<T> out_;
   F handler_;
 };
 
@@ -147,6 +149,10 @@ class send_case : public select_case_base {
   decltype(auto) finish(const select_case& done) {
     if (done.closed) throw_send_on_closed();
     return handler_();
+  }
+  bool was_unready() const noexcept {
+    return to_.what == select_case::kind::never ||
+           static_cast<const chan_core*>(to_.source)->was_full();
   }
 
  private:
@@ -207,6 +213,23 @@ template <typename>
 inline constexpr bool is_otherwise = false;
 template <typename F>
 inline constexpr bool is_otherwise<otherwise_case<F>> = true;
+
+// The index of an otherwise() that wins because the only other case was not ready at one moment of
+// the call; else the number of cases.
+template <typename... Cases>
+std::size_t passed_by(const Cases&...) noexcept {
+  return sizeof...(Cases);
+}
+template <typename First, typename Second>
+std::size_t passed_by(const First& first, const Second& second) noexcept {
+  if constexpr (is_otherwise<Second> && requires { first.was_unready(); }) {
+    return first.was_unready() ? 1 : 2;
+  } else if constexpr (is_otherwise<First> && requires { second.was_unready(); }) {
+    return second.was_unready() ? 0 : 2;
+  } else {
+    return 2;
+  }
+}
 
 // A case that refers to an rvalue is gone with it at the end of the statement.
 template <typename>
@@ -359,9 +382,18 @@ decltype(auto) select(Cases&&... cases) {
         (std::is_same_v<value, detail::case_result<std::remove_reference_t<Cases>>> && ...),
         "the handlers of a select return one and the same type");
 
+    if (std::size_t winner = detail::passed_by(cases...); winner != count) {
+      const detail::select_case undone[count]{};
+      if constexpr (std::is_void_v<value>) {
+        detail::finish_case<void, 0>(winner, undone, cases...);
+        return winner;
+      } else {
+        return detail::finish_case<value, 0>(winner, undone, cases...);
+      }
+    }
     detail::select_case list[] = {cases.describe()...};
     alignas(detail::chan_waiter) std::byte waiters[count * sizeof(detail::chan_waiter)];
-    std::uint32_t locks[count];
+    detail::select_lock locks[count];
     std::uint32_t ready[count];
     std::size_t winner = detail::select_among(list, count, {waiters, locks, ready});
     if constexpr (std::is_void_v<value>) {

@@ -114,9 +114,10 @@ class selector {
       cases_.push_back(one->off ? detail::select_case{} : one->describe());
     }
     waiters_.resize(count);
-    numbers_.resize(2 * count);
-    const std::size_t winner = detail::select_among(
-        cases_.data(), count, {waiters_.data(), numbers_.data(), numbers_.data() + count});
+    locks_.resize(count);
+    ready_.resize(count);
+    const std::size_t winner =
+        detail::select_among(cases_.data(), count, {waiters_.data(), locks_.data(), ready_.data()});
     entry& one = *entries_[winner];
     if (one.once && !cases_[winner].closed) one.off = true;
     one.finish(cases_[winner]);
@@ -156,7 +157,8 @@ class selector {
   std::vector<std::unique_ptr<entry>> entries_;
   std::vector<detail::select_case> cases_;
   std::vector<raw_waiter> waiters_;
-  std::vector<std::uint32_t> numbers_;
+  std::vector<detail::select_lock> locks_;
+  std::vector<std::uint32_t> ready_;
   bool has_otherwise_ = false;
 };
 

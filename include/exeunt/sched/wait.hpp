@@ -98,10 +98,15 @@ class [[nodiscard]] wakeup {
   caller whom_;  // None: the caller had not parked yet and will see the claim by itself.
 };
 
+/// Of a waiter or a ticket: park() writes down who waits, before it unlocks.
+struct named_by_park {};
+
 /// Decides which of several wakers wins one wait. Lives on the caller's stack.
 class ticket {
  public:
   ticket() noexcept : whom_{caller::current()} {}
+  /// For the park() of a caller that holds the locks of all its sources.
+  explicit ticket(named_by_park) noexcept {}
   ticket(const ticket&) = delete;
   ticket& operator=(const ticket&) = delete;
 
@@ -135,6 +140,11 @@ class ticket {
     return state_.compare_exchange_strong(expected, parked, memory_order_acq_rel,
                                           memory_order_acquire);
   }
+  /// As commit_park(), for a caller that holds the locks of all its sources.
+  EXEUNT_NO_TSAN void commit_unseen(caller whom) noexcept {
+    whom_ = whom;
+    state_.store(parked, memory_order_relaxed);  // order: relaxed; published by the unlocks.
+  }
 
  private:
   static constexpr std::uintptr_t open = 0;
@@ -148,6 +158,8 @@ class ticket {
 struct waiter : list_hook<> {
   /// Waits on one source only.
   waiter() noexcept : whom{caller::current()} {}
+  /// The same, for park(held, self, …).
+  explicit waiter(named_by_park) noexcept {}
   /// Waits on several, of which one wins.
   explicit waiter(ticket& several) noexcept : shared{&several} {}
   waiter(const waiter&) = delete;
@@ -178,20 +190,63 @@ EXEUNT_NO_TSAN Waiter* claim_first(intrusive_list<Waiter>& waiters, wakeup& due)
 /// Blocks: until the waiter that was linked under `held` is claimed and its wake-up fired.
 EXEUNT_API void park(spin_lock& held, wait_reason why, const void* on) noexcept;
 
+/// The same, of a `self` that is named_by_park.
+EXEUNT_API void park(spin_lock& held, waiter& self, wait_reason why, const void* on) noexcept;
+
 /// Suspends the caller until `several` is claimed; returns at once if it has been.
 EXEUNT_API void park(ticket& several, wait_reason why, const void* on) noexcept;
 
-/// As park(ticket&), and calls `release(argument)` when the caller can be woken: for a caller that
-/// holds the locks of several sources.
+/// Suspends the caller, who holds the locks of all sources it has registered with; as park(lock) it
+/// calls `unlock(argument)` when it can be woken. Nobody can have claimed `several` before.
 EXEUNT_API void park(ticket& several, wait_reason why, const void* on,
-                     void (*release)(void* argument) noexcept, void* argument) noexcept;
+                     void (*unlock)(void* argument) noexcept, void* argument) noexcept;
 
 /// Suspends the caller for good. Nobody wakes it.
 [[noreturn]] EXEUNT_API void park_forever(wait_reason why) noexcept;
 
+/// What a thread has for the fiber that it runs. A worker's is never freed, only given to another
+/// worker; its address names the thread.
+struct turn {
+  static constexpr std::uint32_t operations_max = 128;  ///< as tokio's budget
+  static constexpr std::uint32_t holds_max = 4;
+
+  /// That the thread is inside a lock of its own; see biased_lock.
+  struct hold {
+    atomic<const void*> what{nullptr};
+    spin_lock inside;  ///< taken by the thread itself, looked at by others
+  };
+
+  std::uint32_t operations = 0;  ///< that succeeded without parking, since the last switch
+  bool is_lasting = false;       ///< a worker's
+  bool unfenced = false;         ///< what it did in a lock may not be seen by others yet
+  hold holds[holds_max];
+};
+
+/// The calling thread's own. Ask again after whatever may park.
+[[gnu::noinline]] EXEUNT_API turn& this_turn() noexcept;
+
+/// For who looks without a lock and finds nothing: that what the thread has done under locks is to
+/// be seen by others before it looks. Else two could each do something, look for what the other has
+/// done, and both find nothing, which no order of the four explains.
+/// Returns: false if it was so already, and the look was good.
+EXEUNT_NO_TSAN inline bool show_all(turn& here) noexcept {
+  if (!here.unfenced) return false;
+  here.unfenced = false;
+  atomic_fence();
+  return true;
+}
+
+/// The rest of checkpoint(), for a caller that has had all its operations.
+EXEUNT_API void end_turn(turn& here) noexcept;
+
 /// Gives way to a fiber that is ready, if the caller has used up its turn. Every primitive that
-/// succeeds without parking calls this, so that a busy pair cannot starve the others.
-EXEUNT_API void checkpoint() noexcept;
+/// succeeds without parking calls this, so that a busy pair cannot starve the others. `here` is the
+/// calling thread's.
+EXEUNT_NO_TSAN inline void checkpoint(turn& here) noexcept {
+  if (++here.operations >= turn::operations_max) [[unlikely]]
+    end_turn(here);
+}
+EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 
 /// A number for ordering locks: sources are locked in the order of their ids (never of addresses,
 /// so that a simulated run repeats).
