@@ -169,7 +169,7 @@ void chan_core::abandon() const noexcept {
   auto* const self = const_cast<chan_core*>(this);
   if (companion_ != nullptr) companion_->end(*companion_);
   if (!sched::forked_without_exec()) {
-    spin_lock& held = self->lock_.lock(this_turn());
+    spin_lock& held = self->lock_.lock(sched::this_turn());
     const bool pinned = pins_ != 0;
     if (pinned) {
       self->abandoned_ = true;
@@ -208,7 +208,8 @@ std::uint64_t chan_core::take_id() noexcept {
 // The most frequent cases have a way of their own, for which hardly a register need be saved:
 // words, in a channel that is the caller's alone, no contexts, no selects. All else goes on with
 // the lock.
-send_status chan_core::send(turn& here, void* value, cancel_node* cancel) noexcept {
+send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
+  turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return send_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
   if (held == nullptr) [[unlikely]]
@@ -270,14 +271,15 @@ send_status chan_core::send_parked(void* value, spin_lock& held) noexcept {
 
 send_status chan_core::try_send_locked(void* value) noexcept {
   wakeup due;
-  spin_lock& held = lock_.lock(this_turn());
+  spin_lock& held = lock_.lock(sched::this_turn());
   const send_status now = send_step(value, due);
   held.unlock();
   due.fire();
   return now;
 }
 
-recv_status chan_core::recv(turn& here, void* out, cancel_node* cancel) noexcept {
+recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
+  turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return recv_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
   if (held == nullptr) [[unlikely]]
@@ -341,7 +343,7 @@ recv_status chan_core::recv_parked(void* out, spin_lock& held) noexcept {
 
 recv_status chan_core::try_recv_locked(void* out) noexcept {
   wakeup due;
-  spin_lock& held = lock_.lock(this_turn());
+  spin_lock& held = lock_.lock(sched::this_turn());
   const recv_status now = recv_step(out, due);
   held.unlock();
   due.fire();
@@ -349,7 +351,7 @@ recv_status chan_core::try_recv_locked(void* out) noexcept {
 }
 
 bool chan_core::close() noexcept {
-  turn& here = this_turn();
+  turn& here = sched::this_turn();
   spin_lock* held = &lock_.lock(here);
   if (closed()) {
     held->unlock();
@@ -399,7 +401,7 @@ bool chan_core::close() noexcept {
 
 bool chan_core::discard() noexcept {
   if (count() == 0) return false;
-  spin_lock& held = lock_.lock(this_turn());
+  spin_lock& held = lock_.lock(sched::this_turn());
   EXEUNT_ASSERT(!has_live(senders_), "discard under a parked sender");
   const bool any = count() != 0;
   for (std::size_t left = count(); left != 0; --left) {
@@ -530,7 +532,7 @@ chan_waiter::outcome chan_core::park_until(spin_lock& held, intrusive_list<chan_
     none.fire();
   }
   {
-    spin_lock& again = lock_.lock(this_turn());
+    spin_lock& again = lock_.lock(sched::this_turn());
     unlink(self);
     unlock_unpinned(again);
   }

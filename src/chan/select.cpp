@@ -40,6 +40,7 @@
 #include <exeunt/sched/timer_node.hpp>
 
 #include "chan/race_clock.hpp"
+#include "sched/current.hpp"
 
 namespace exeunt::detail {
 
@@ -59,7 +60,7 @@ class select_run {
       const std::uint32_t pick = ready_[seen == 1 ? 0 : choose_below(seen)];
       if (try_alone(cases_[pick])) return pick;
     } else if (otherwise_ != none && channel_cases_ <= 1) {
-      if (!show_all(this_turn()) || look_around() == 0) return otherwise_;
+      if (!show_all(sched::this_turn()) || look_around() == 0) return otherwise_;
     }
     return run_locked();
   }
@@ -123,7 +124,7 @@ class select_run {
 
   // Does `one` if it is ready still.
   bool try_alone(select_case& one) noexcept {
-    turn& here = this_turn();
+    turn& here = sched::this_turn();
     wakeup due;
     if (is_channel(one)) {
       spin_lock& held = channel_of(one).lock_.lock(here);
@@ -159,7 +160,7 @@ class select_run {
     if (winner == none) return wait();
 
     unlock_all(is_channel(cases_[winner]) ? &channel_of(cases_[winner]) : nullptr);
-    finish(due, this_turn());
+    finish(due, sched::this_turn());
     return winner;
   }
 
@@ -205,7 +206,7 @@ class select_run {
   }
 
   void lock_all() noexcept {
-    turn& here = this_turn();
+    turn& here = sched::this_turn();
     for (std::uint32_t i = 0; i < lock_count_; ++i) {
       locks_[i].held = &locks_[i].channel->lock_.lock(here, i);
     }
@@ -326,7 +327,7 @@ class select_run {
 
   // Also from the winner: its waker must have let go of the waiter.
   void unlink_all() noexcept {
-    turn& here = this_turn();
+    turn& here = sched::this_turn();
     for (std::uint32_t i = 0; i < lock_count_; ++i) {
       chan_core& channel = *locks_[i].channel;
       spin_lock& held = channel.lock_.lock(here);

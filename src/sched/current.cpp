@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread-local state's one definition. Compilers take the address of a thread-local for a
-// constant of the function; the empty asm makes each call look as if it could answer anew.
+// constant of the function; the empty asm makes each call look as if it could answer anew. What is
+// read most is read in line, by arch/thread_word.hpp.
 // Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp, fiber_local_test.cpp.
 
 #include "sched/current.hpp"
@@ -28,16 +29,21 @@ thread_state& this_thread() noexcept {
   return *here;
 }
 
-worker* this_worker() noexcept {
-  worker* here = state.of_worker;
-  asm volatile("" : "+r"(here) : : "memory");
-  return here;
+// `used`, since only assembly reads them, which the compiler does not look into.
+extern "C" {
+[[gnu::used]] constinit thread_local worker* exeunt_this_worker = nullptr;
+[[gnu::used]] constinit thread_local detail::turn* exeunt_this_turn = nullptr;
+}
+
+[[gnu::noinline]] void become(worker* here, detail::turn* turn) noexcept {
+  exeunt_this_worker = here;
+  exeunt_this_turn = turn;
 }
 
 void watch_forks() {
   [[maybe_unused]] static const int once = ::pthread_atfork(nullptr, nullptr, [] {
-    thread_state& here = this_thread();
-    here.of_worker = nullptr;
+    const thread_state& here = this_thread();
+    become(nullptr, nullptr);
     if (here.hides_broken_pipes) {
       sigset_t broken_pipe;
       sigemptyset(&broken_pipe);
@@ -55,15 +61,14 @@ void refuse_in_child(const char* asks) noexcept {
 }
 
 fiber* this_fiber_block() noexcept {
-  const worker* const here = state.of_worker;
-  fiber* running = here == nullptr ? nullptr : here->running();
-  asm volatile("" : "+r"(running) : : "memory");
-  return running;
+  const worker* const here = this_worker();
+  return here == nullptr ? nullptr : here->running();
 }
 
 // For inlining here only, where the address has just been asked for.
 static fiber_locals*& locals_at(thread_state& here) noexcept {
-  fiber* const running = here.of_worker == nullptr ? nullptr : here.of_worker->running();
+  const worker* const mine = this_worker();
+  fiber* const running = mine == nullptr ? nullptr : mine->running();
   return running == nullptr ? here.locals : running->locals;
 }
 
@@ -87,7 +92,7 @@ namespace exeunt::detail {
 }
 
 turn& this_turn() noexcept {
-  turn* here = sched::state.turn;
+  turn* here = sched::exeunt_this_turn;
   if (here == nullptr) [[unlikely]]
     here = &sched::state.own_turn;
   asm volatile("" : "+r"(here) : : "memory");

@@ -7,8 +7,12 @@
 
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/base/clock.hpp>
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/race.hpp>
 #include <exeunt/base/random.hpp>
 #include <exeunt/sched/wait.hpp>
+
+#include "arch/thread_word.hpp"
 
 namespace exeunt::sched {
 
@@ -25,12 +29,10 @@ struct thread_block {
 };
 
 struct thread_state {
-  worker* of_worker = nullptr;  ///< null on threads that are not workers
   thread_block block;
   detail::random_source random{0};
   bool seeded = false;
-  detail::turn* turn = nullptr;  ///< a worker's; null: own_turn
-  detail::turn own_turn;
+  detail::turn own_turn;            ///< of a thread that is no worker
   bool hides_broken_pipes = false;  ///< blocks SIGPIPE, which its forked children must not
   bool in_hook = false;             ///< a switch hook is being called
   fiber_locals* locals = nullptr;   ///< the thread's own, while it runs no fiber
@@ -40,8 +42,23 @@ struct thread_state {
 /// thread, and the compiler may not keep the old answer.
 [[gnu::noinline]] thread_state& this_thread() noexcept;
 
-/// The worker that runs here, or null.
-[[gnu::noinline]] worker* this_worker() noexcept;
+// Beside the state, for they are read with every operation.
+extern "C" {
+EXEUNT_API extern constinit thread_local worker* exeunt_this_worker;
+EXEUNT_API extern constinit thread_local detail::turn* exeunt_this_turn;
+}
+
+/// The worker that runs here, or null. Ask again after whatever may park.
+EXEUNT_NO_TSAN [[gnu::always_inline]] inline worker* this_worker() noexcept {
+  return EXEUNT_READ_THREAD_WORD(exeunt_this_worker);
+}
+/// The calling thread's turn; as detail::this_turn(), in line.
+EXEUNT_NO_TSAN [[gnu::always_inline]] inline detail::turn& this_turn() noexcept {
+  detail::turn* const here = EXEUNT_READ_THREAD_WORD(exeunt_this_turn);
+  return here != nullptr ? *here : detail::this_turn();
+}
+/// Makes the calling thread `here`'s, which has `turn`; or with two nulls a plain one again.
+void become(worker* here, detail::turn* turn) noexcept;
 
 /// From now on a forked child is a plain thread without a runtime; see forked_without_exec().
 void watch_forks();

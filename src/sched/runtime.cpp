@@ -408,13 +408,13 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
   if (outside) outsiders_.fetch_sub(1, memory_order_release);
 }
 
-fiber* runtime_core::steal(worker& thief) noexcept {
+fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
   const std::uint32_t count = workers_.size();
   const std::uint32_t first = thief.random().below(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     worker& victim = workers_[(first + i) % count];
     if (&victim == &thief) continue;
-    if (fiber* const stolen = thief.steal_from(victim)) return stolen;
+    if (fiber* const stolen = thief.steal_from(victim, least)) return stolen;
   }
   return nullptr;
 }
@@ -501,10 +501,7 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   blocking_.close();  // What it refuses becomes ready, too.
   // A fiber that calls exit() goes on with the static destructors. There is no loop any more that
   // it could leave its worker for, so from now on it waits as the plain thread that it runs on.
-  if (inside) {
-    this_thread().of_worker = nullptr;
-    this_thread().turn = nullptr;
-  }
+  if (inside) become(nullptr, nullptr);
   if (options_.signal_dumps) arch::uninstall_fault_handler();
   // Not after a bounded one: at the process's end a start goes unnoticed rather than aborts it.
   if (!bounded) over_.store(true, memory_order_release);

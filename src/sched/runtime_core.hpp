@@ -133,7 +133,7 @@ class runtime_core {
   bool over() const noexcept {
     return over_.load(detail::memory_order_acquire);  // order: pairs with stop().
   }
-  fiber* steal(worker& thief) noexcept;
+  fiber* steal(worker& thief, std::uint32_t least) noexcept;
   worker_list& workers() noexcept { return workers_; }
   /// Any thread: whether some worker sleeps for lack of work.
   bool somebody_idle() const noexcept {

@@ -160,7 +160,7 @@ class worker : public detail::list_hook<idle_tag> {
   enum class mail_for : std::uint8_t { anybody, bound, strays };
   fiber* take_mail(mail_for whom) noexcept;
   fiber* wait_for_mail() noexcept;
-  fiber* steal_from(worker& victim) noexcept;
+  fiber* steal_from(worker& victim, std::uint32_t least) noexcept;
   bool stays() const noexcept;
   void hand_over_queue() noexcept;
   void bind_stack(fiber& fresh) noexcept;

@@ -56,10 +56,11 @@ TEST_F(hazards, the_runtimes_own_thread_locals_are_read_anew) {
     for (int i = 0; i < 100; ++i) {
       const auto* const before = sched::this_worker();
       const auto* const state_before = &sched::this_thread();
+      const auto* const turn_before = &sched::this_turn();
       yield();
       EXPECT_NE(sched::this_worker(), before);
       EXPECT_NE(&sched::this_thread(), state_before);
-      EXPECT_EQ(sched::this_thread().of_worker, sched::this_worker());
+      EXPECT_NE(&sched::this_turn(), turn_before);
     }
   });
 }

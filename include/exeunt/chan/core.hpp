@@ -178,9 +178,7 @@ class EXEUNT_API chan_core : public ref_counted {
   }
 
   /// Parks until delivered, closed or `cancel` (may be null) ends; never returns `full`.
-  [[nodiscard]] send_status send(void* value, cancel_node* cancel) noexcept {
-    return send(this_turn(), value, cancel);
-  }
+  [[nodiscard]] send_status send(void* value, cancel_node* cancel) noexcept;
   /// Never parks, and is no scheduling point: call-backs of timers use it, too. Never returns
   /// `canceled`.
   [[nodiscard]] send_status try_send(void* value) noexcept {
@@ -188,9 +186,7 @@ class EXEUNT_API chan_core : public ref_counted {
   }
 
   /// Parks until there is an element, the end, or `cancel` (may be null) ends.
-  [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept {
-    return recv(this_turn(), out, cancel);
-  }
+  [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept;
   /// No scheduling point, as try_send().
   [[nodiscard]] recv_status try_recv(void* out) noexcept {
     return was_empty() ? recv_status::empty : try_recv_locked(out);
@@ -242,8 +238,6 @@ class EXEUNT_API chan_core : public ref_counted {
   void abandon() const noexcept;
   void free() const noexcept;
 
-  [[nodiscard]] send_status send(turn& here, void* value, cancel_node* cancel) noexcept;
-  [[nodiscard]] recv_status recv(turn& here, void* out, cancel_node* cancel) noexcept;
   [[nodiscard]] send_status send_shared(turn& here, void* value, cancel_node* cancel) noexcept;
   [[nodiscard]] recv_status recv_shared(turn& here, void* out, cancel_node* cancel) noexcept;
   // With lock_ held, which they release.
