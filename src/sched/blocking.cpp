@@ -10,6 +10,7 @@
 
 #include "sched/current.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/worker.hpp"
 
 namespace exeunt::detail {
 
@@ -46,10 +47,16 @@ class waited_job final : public blocking_job {
   std::optional<error> refused_;
 };
 
+// A simulation has no other threads.
+bool is_called_in_line() noexcept {
+  const sched::worker* const here = sched::this_worker();
+  return here != nullptr && here->home().seam().blocking_in_line;
+}
+
 }  // namespace
 
 void run_blocking(function_ref<void()> body) {
-  if (sched::this_fiber_block() == nullptr) {
+  if (sched::this_fiber_block() == nullptr || is_called_in_line()) {
     body();
     return;
   }
@@ -58,7 +65,11 @@ void run_blocking(function_ref<void()> body) {
   job.wait();
 }
 
-void post_blocking(blocking_job& job) { sched::runtime_core::current().blocking().post(job); }
+void post_blocking(blocking_job& job) {
+  if (!is_called_in_line()) return sched::runtime_core::current().blocking().post(job);
+  job.run();
+  job.finish();
+}
 
 bool withdraw_blocking(blocking_job& job) noexcept { return sched::blocking_pool::withdraw(job); }
 

@@ -10,7 +10,8 @@
 // loop learns there what has become of it, so that to judge wrongly costs a thread for a while, and
 // nothing else.
 //
-// Besides, the monitor has the pool of stacks give back what nobody needs (stack_pool::tend()).
+// Besides, the monitor lets a fiber that found no memory for a stack try again now and then, and
+// has the pool of stacks give back what nobody needs (stack_pool::tend()).
 //
 // No duty is forgotten. Whenever a worker is not idle the monitor is awake, or is woken: it says
 // that it sleeps, then looks whether all are idle; a worker that stops being idle counts itself
@@ -58,6 +59,8 @@ constexpr clock::duration longest_calm = milliseconds{4};
 constexpr clock::duration sleep_after = milliseconds{50};
 // While fibers come and go, stacks are looked after at least so often.
 constexpr clock::duration tend_at_least = std::chrono::seconds{1};
+// For memory that others have given back to the system.
+constexpr clock::duration retry_every = milliseconds{10};
 // As Go's time slice.
 constexpr clock::duration stays_too_long = milliseconds{10};
 constexpr std::int64_t uses_too_much = 5'000'000;  // ns of processor time within that.
@@ -110,11 +113,16 @@ void monitor::loop() noexcept {
   clock::duration interval = longest;
   clock::time_point busy_until = clock::now();
   clock::time_point tend_at{};
+  clock::time_point retry_at{};
   for (;;) {
     const std::uint32_t called = called_.load(memory_order_acquire);
     if (over_.load(memory_order_relaxed)) return;
     futex_wait_for(called_, called, interval);
     const clock::time_point now = clock::now();
+    if (home_.has_stackless() && now >= retry_at) {
+      retry_at = now + retry_every;
+      home_.retry_stackless();
+    }
     if (!home_.is_idle()) {
       busy_until = now;
       switch (look(now)) {
@@ -128,7 +136,7 @@ void monitor::loop() noexcept {
           interval = std::min(2 * interval, longest_calm);
           break;
       }
-    } else if (now - busy_until < sleep_after) {
+    } else if (now - busy_until < sleep_after || home_.has_stackless()) {
       interval = std::min(2 * interval, longest_calm);
     } else {
       sleep(called);

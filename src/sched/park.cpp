@@ -68,6 +68,10 @@ void caller::wake() const noexcept {
     parked.home->make_ready(parked);
     return;
   }
+  if (is_simulated()) [[unlikely]]
+    fatal(
+        "a fiber of a simulation woke a thread outside of it; what a simulation uses must be made "
+        "and used inside only");
   auto& block = *reinterpret_cast<thread_block*>(word_ & ~std::uintptr_t{1});
   block.woken.store(1, memory_order_release);  // order: pairs with the acquire in sleep_thread().
   sched::futex_wake(block.woken, 1);
@@ -213,8 +217,27 @@ std::uint64_t next_source_id() noexcept {
   return last.fetch_add(1, memory_order_relaxed) + 1;  // order: only uniqueness counts.
 }
 
+atomic<bool> simulating{false};
+
+bool is_simulated() noexcept {
+  if (!simulating.load(memory_order_relaxed)) return false;  // order: as in step().
+  const worker* const here = sched::this_worker();
+  return here != nullptr && here->home().seam().chooser != nullptr;
+}
+
+void step_simulated() noexcept {
+  worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) return;
+  fiber_chooser* const chooser = here->home().seam().chooser;
+  if (chooser != nullptr && chooser->preempts(here->count_ready())) exeunt::yield();
+}
+
 std::uint32_t choose_below(std::uint32_t bound) noexcept {
-  if (worker* const here = sched::this_worker()) return here->random().below(bound);
+  if (worker* const here = sched::this_worker()) {
+    const std::uint32_t random = here->random().below(bound);
+    fiber_chooser* const chooser = here->home().seam().chooser;
+    return chooser == nullptr ? random : chooser->choose_below(bound, random);
+  }
   sched::thread_state& here = sched::this_thread();
   if (!here.seeded) {
     here.random = random_source{random_seed()};
@@ -267,6 +290,8 @@ const char* to_string(wait_reason reason) noexcept {
       return "blocking call";
     case wait_reason::drain:
       return "drain";
+    case wait_reason::simulation:
+      return "the others of a simulation";
   }
   return "unknown";
 }

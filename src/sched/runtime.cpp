@@ -34,6 +34,8 @@
 #include <exeunt/sched/boundary.hpp>
 
 #include "arch/fault.hpp"
+#include "arch/thread_trace.hpp"
+#include "arch/throw_trace.hpp"
 #include "sched/cpu_limit.hpp"
 #include "sched/current.hpp"
 #include "sched/fence.hpp"
@@ -223,6 +225,7 @@ runtime_core::runtime_core(runtime_options&& options)
   }
   {
     const detail::spin_guard guard{registry_lock};
+    const detail::race_ignore own;  // The lock, which orders, is not shown.
     registry().push_back(this);
   }
   if (options_.signal_dumps) arch::install_fault_handler(&describe_overflow);
@@ -240,6 +243,7 @@ runtime_core::runtime_core(runtime_options&& options)
     }
     if (options_.signal_dumps) arch::uninstall_fault_handler();
     const detail::spin_guard guard{registry_lock};
+    const detail::race_ignore own;  // The lock, which orders, is not shown.
     std::erase(registry(), this);
     throw;
   }
@@ -359,6 +363,8 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
                                                       : 0);
   arch::san_create(fresh.san, fresh.name);
   detail::race_release(&fresh);
+  if (seam_.chooser != nullptr) [[unlikely]]
+    seam_.chooser->started(fresh);
   if (local) {
     // order: relaxed; published with the fiber.
     here->started.store(here->started.load(memory_order_relaxed) + 1, memory_order_relaxed);
@@ -387,6 +393,8 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
   worker* const here = this_worker();
   const bool outside = here == nullptr || &here->home() != this;
   if (outside && forked_without_exec()) return;  // The fiber is the parent's.
+  if (outside && seam_.chooser != nullptr) [[unlikely]]
+    seam_.chooser->woken_from_outside();
   // Once it is in a queue the fiber may run, and all of the runtime end, before we are done here.
   // order: relaxed, published by the queue's lock; the release below is for retire().
   if (outside) outsiders_.fetch_add(1, memory_order_relaxed);
@@ -419,11 +427,37 @@ fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
   return nullptr;
 }
 
+void runtime_core::wait_for_stack(fiber& fresh) noexcept {
+  stackless_.push(fresh);
+  // One that was given back before this is for the monitor to find.
+  if (told_of_stackless_.exchange(true, memory_order_relaxed)) return;
+  log_line(
+      "exeunt: no address space is left for another fiber's stack; new fibers begin when others "
+      "have ended; see `ulimit -v` and vm.overcommit_memory, or start fewer fibers\n");
+}
+
+void runtime_core::retry_stackless() noexcept {
+  if (fiber* const one = stackless_.pop_list(1)) make_ready_last(*one);
+}
+
 std::uint64_t runtime_core::take_ids(std::uint64_t count) noexcept {
   return fiber_ids.fetch_add(count, memory_order_relaxed);  // order: only uniqueness counts.
 }
 
 // --- stopping
+
+// Of a fiber that keeps its worker; empty if it has given it up, or its thread does not answer.
+std::string runtime_core::stack_of_running(std::uint64_t id) {
+  constexpr std::chrono::milliseconds patience{20};
+  for (worker& w : workers_) {
+    const fiber* const there = w.running();
+    // order: relaxed; a fiber that stays where it is has been there for long.
+    if (there == nullptr || there->id.load(memory_order_relaxed) != id) continue;
+    void* pcs[32];
+    return arch::format_trace(pcs, arch::trace_thread(w.thread_id(), pcs, 32, patience));
+  }
+  return {};
+}
 
 // Every worker passes by its loop, and sees that the runtime stops.
 void runtime_core::call_all_in() noexcept {
@@ -473,7 +507,7 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
         if (info.state != fiber_info::run_state::running) continue;
         if (inside && info.id == this_fiber::id()) continue;
         log_line("exeunt: the runtime stops, but " + describe(info) +
-                 ", and does not reach a scheduling point");
+                 ", and does not reach a scheduling point\n" + stack_of_running(info.id));
       }
     }
     if (bounded) {
@@ -507,6 +541,7 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   if (!bounded) over_.store(true, memory_order_release);
   {
     const detail::spin_guard guard{registry_lock};
+    const detail::race_ignore own;  // The lock, which orders, is not shown.
     std::erase(registry(), this);
   }
   end().cancel(errc::shutting_down, error{errc::shutting_down});

@@ -104,6 +104,16 @@ class runtime_core {
   detail::cancel_node& end() noexcept { return timers_.queue.end(); }
   fiber_slabs& slabs() noexcept { return slabs_; }
   inject_queue& injected() noexcept { return injected_; }
+  /// Of a worker's loop: `fresh` has no stack, and cannot have one before another fiber gives its
+  /// own back, or the system has memory again.
+  void wait_for_stack(fiber& fresh) noexcept;
+  /// Has the one that waits longest try again.
+  void stack_came_back() noexcept {
+    if (!stackless_.empty()) [[unlikely]]
+      retry_stackless();
+  }
+  void retry_stackless() noexcept;
+  bool has_stackless() const noexcept { return !stackless_.empty(); }
   poll::poller& poller() noexcept { return *poller_; }
   blocking_pool& blocking() noexcept { return blocking_; }
   io_registry& io() noexcept { return io_; }
@@ -197,6 +207,7 @@ class runtime_core {
   void wait_until_quiet(bool inside, clock::time_point limit) noexcept;
   void tell_quiet() noexcept;
   void call_all_in() noexcept;
+  std::string stack_of_running(std::uint64_t id);
   void start_thread(worker& w);
   void put_in_place(worker& w) noexcept;
   std::uint64_t seed_of(unsigned index) const noexcept;
@@ -208,6 +219,8 @@ class runtime_core {
   arch::stack_pool stacks_;
   fiber_slabs slabs_;
   inject_queue injected_;
+  inject_queue stackless_;
+  detail::atomic<bool> told_of_stackless_{false};
   closes_timers timers_{detail::timer_queue::open(*this)};
   io_registry io_;
   const sigset_t mask_ = mask_of_users();

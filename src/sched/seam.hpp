@@ -12,14 +12,47 @@ namespace exeunt::poll {
 class poller;
 }
 
+namespace exeunt::sched {
+struct fiber;
+class runtime_core;
+}  // namespace exeunt::sched
+
 namespace exeunt::detail {
 
-/// Chooses the next fiber among those that are ready on a worker.
+/// Chooses the next fiber among those that are ready on a worker, and learns what comes of it. All
+/// calls are made by workers, between two fibers' turns unless another thing is said.
 class fiber_chooser {
  public:
   virtual ~fiber_chooser() = default;
-  /// Returns: an index below `ready_count`, which is at least 1.
+  /// Returns: an index below `ready_count`, which is at least 1. They are in the order in which
+  ///          they would run otherwise: who was woken last, then who has waited longest.
   virtual std::size_t choose(std::size_t ready_count) noexcept = 0;
+  /// By the running fiber, at a call of the library. Returns: whether it gives way to one of
+  /// `others`, which are ready.
+  virtual bool preempts(std::size_t others) noexcept {
+    static_cast<void>(others);
+    return false;
+  }
+  /// Nobody is ready, and the worker is in its loop. Returns: whether it has made somebody so.
+  virtual bool nobody_ready(sched::runtime_core& home) noexcept {
+    static_cast<void>(home);
+    return false;
+  }
+  /// By the starter, who may be a fiber.
+  virtual void started(sched::fiber& fresh) noexcept { static_cast<void>(fresh); }
+  /// The choice fell on `next`; `others` is the list of those that wait on.
+  virtual void runs(sched::fiber& next, const sched::fiber* others) noexcept {
+    static_cast<void>(next);
+    static_cast<void>(others);
+  }
+  /// By a thread that makes a fiber ready and is none of the runtime's workers. Does not return if
+  /// that must not be.
+  virtual void woken_from_outside() noexcept {}
+  /// By the running fiber, which needs a number below `bound`; `random` is one.
+  virtual std::uint32_t choose_below(std::uint32_t bound, std::uint32_t random) noexcept {
+    static_cast<void>(bound);
+    return random;
+  }
 };
 
 /// Null members mean the production part. What is pointed at must outlive the runtime.
@@ -27,8 +60,9 @@ struct seam {
   clock_source* clock = nullptr;
   poll::poller* poller = nullptr;
   fiber_chooser* chooser = nullptr;
-  std::uint64_t seed = 0;       ///< of the workers' random sources; 0: from the kernel
-  bool migrate_always = false;  ///< each wake-up moves the fiber to the next worker
+  std::uint64_t seed = 0;         ///< of the workers' random sources; 0: from the kernel
+  bool migrate_always = false;    ///< each wake-up moves the fiber to the next worker
+  bool blocking_in_line = false;  ///< blocking() calls its function itself
   /// Asked before a thread of blocking() is started: an errno to fail with, or 0.
   int (*refuse_thread)() noexcept = nullptr;
 };

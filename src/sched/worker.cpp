@@ -351,29 +351,35 @@ fiber* worker::pick_slowly() noexcept {
 
 // Under simulation: any of the ready ones, as the chooser says.
 fiber* worker::take_chosen() noexcept {
+  detail::fiber_chooser& chooser = *home_.seam().chooser;
   fiber* list = nullptr;
+  fiber** end = &list;
   std::size_t count = 0;
   const auto collect = [&](fiber* ready) {
     for (; ready != nullptr; ++count) {
-      fiber* const after = ready->next;
-      ready->next = list;
-      list = ready;
-      ready = after;
+      *end = ready;
+      end = &ready->next;
+      ready = ready->next;
     }
   };
-  while (fiber* const mail = take_mail(mail_for::anybody)) collect(mail);
-  {
-    const run_queue::section inside{queue_};
-    fiber* queued = queue_.exchange_next(nullptr);
-    if (queued == nullptr) queued = queue_.pop();
-    for (; queued != nullptr; queued = queue_.pop()) {
+  do {
+    while (fiber* const mail = take_mail(mail_for::anybody)) collect(mail);
+    const auto collect_one = [&](fiber* queued) {
+      if (queued == nullptr) return false;
       queued->next = nullptr;
       collect(queued);
+      return true;
+    };
+    {
+      const run_queue::section inside{queue_};
+      collect_one(queue_.exchange_next(nullptr));
+      while (collect_one(queue_.pop())) {
+      }
     }
-  }
-  collect(home_.injected().pop_list(SIZE_MAX));
+    collect(home_.injected().pop_list(SIZE_MAX));
+  } while (count == 0 && running_ == nullptr && chooser.nobody_ready(home_));
   if (count == 0) return nullptr;
-  std::size_t index = home_.seam().chooser->choose(count);
+  std::size_t index = chooser.choose(count);
   EXEUNT_ASSERT(index < count);
   fiber* chosen = nullptr;
   for (fiber** link = &list;; link = &(*link)->next) {
@@ -382,8 +388,17 @@ fiber* worker::take_chosen() noexcept {
     chosen->next = nullptr;
     break;
   }
+  chooser.runs(*chosen, list);
   queue_rest(list);
   return chosen;
+}
+
+// How many would be asked about, if the running one gave way.
+std::size_t worker::count_ready() const noexcept {
+  std::size_t count = queue_.count() + home_.injected().size();
+  const detail::spin_guard guard{mail_lock_};
+  for (const fiber* letter = mail_first_; letter != nullptr; letter = letter->next) ++count;
+  return count;
 }
 
 bool worker::turn_is_over() noexcept {
@@ -402,16 +417,15 @@ bool worker::turn_is_over() noexcept {
 
 // --- the switch
 
-void worker::bind_stack(fiber& fresh) noexcept {
+// False if the system has no memory for a stack.
+bool worker::bind_stack(fiber& fresh) noexcept {
   fresh.stack = stacks_.get(std::size_t{fresh.stack_kib} * 1024);
-  if (!fresh.stack) {
-    detail::fatal(
-        "no address space left for another fiber's stack; see `ulimit -v` and "
-        "vm.overcommit_memory, or start fewer fibers");
-  }
+  if (!fresh.stack) [[unlikely]]
+    return false;
   fresh.context = arch::make_frame(fresh.stack.top(), &worker::fiber_entry, &fresh);
   fresh.unguarded = !fresh.stack.guarded;
   arch::san_bind(fresh.san, fresh.stack.base, fresh.stack.size);
+  return true;
 }
 
 // From the loop's stack.
@@ -425,8 +439,10 @@ EXEUNT_NO_ASAN void worker::run(fiber& next) noexcept {
       ::sched_yield();
     }
   }
+  if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none && !bind_stack(next)) {
+    return home_.wait_for_stack(next);
+  }
   arch::eh_save(eh_globals_, loop_eh_);
-  if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none) bind_stack(next);
   turns_.store(turns() + 1, memory_order_relaxed);
   next.last_worker = static_cast<std::uint16_t>(index_);
   mark_running(next);
@@ -452,12 +468,12 @@ void worker::check_unguarded(const fiber& self) noexcept {
 // --- a fiber's life
 
 // Of whom was to be entered at a switch, but is not as others: it has no stack yet, or another
-// worker is still on it, for which only the loop may wait (I5).
+// worker is still on it, for which only the loop may wait (I5); as for a stack, if there is none.
 // Returns: the fiber if it can be entered now.
 fiber* worker::prepare(fiber& next) noexcept {
   if (next.on_stack.load(memory_order_relaxed) == fiber_seat::none) {
-    bind_stack(next);
-    return &next;
+    if (bind_stack(next)) [[likely]]
+      return &next;
   }
   candidate_ = &next;
   return nullptr;
@@ -469,6 +485,7 @@ void worker::bury() noexcept {
   fiber& over = *std::exchange(ended_, nullptr);
   stacks_.put(over.stack);
   retire_block(over);
+  home_.stack_came_back();
 }
 
 // The block of a fiber that has ended goes back; its stack is somebody else's by now.

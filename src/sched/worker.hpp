@@ -81,6 +81,8 @@ class worker : public detail::list_hook<idle_tag> {
   /// Any thread: a queue only this worker takes from, for forced migration and lock_os_thread.
   void push_mail(fiber& ready) noexcept;
 
+  /// Of a simulated runtime: how many wait for this worker.
+  std::size_t count_ready() const noexcept;
   /// For a fiber that has used up its operations: whether somebody else is ready, or may be.
   bool turn_is_over() noexcept;
   /// Any thread: whether others should take from this worker's queue: more than one fiber waits
@@ -163,7 +165,7 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* steal_from(worker& victim, std::uint32_t least) noexcept;
   bool stays() const noexcept;
   void hand_over_queue() noexcept;
-  void bind_stack(fiber& fresh) noexcept;
+  bool bind_stack(fiber& fresh) noexcept;
   bool lend_stack(fiber& ended, fiber* next) noexcept;
   void run(fiber& next) noexcept;
   fiber* prepare(fiber& next) noexcept;
@@ -206,7 +208,7 @@ class worker : public detail::list_hook<idle_tag> {
   std::uint32_t looks_without_poll_ = 0;
   clock::time_point last_look_{};
   clock::time_point last_poll_{};
-  detail::spin_lock mail_lock_;
+  mutable detail::spin_lock mail_lock_;
   fiber* mail_first_ = nullptr;
   fiber* mail_last_ = nullptr;
   detail::atomic<bool> has_mail_{false};

@@ -13,10 +13,12 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include <exeunt/base/log.hpp>
 #include <exeunt/sched/io.hpp>
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sched/timer_node.hpp>
@@ -79,13 +81,17 @@ TEST(runtime_exit, nothing_is_said_when_nothing_is_left) {
   EXPECT_EQ(clean.output().find("exeunt"), std::string::npos) << clean.output();
 }
 
+[[noreturn, gnu::noinline]] void spins_for_ever() {
+  for (;;) asm volatile("");
+}
+
 // That it ends at all is the test; the bound of 100 ms is a constant in the source.
 TEST(runtime_exit, a_fiber_that_never_yields_does_not_hold_it_up) {
   if (child::body() == "spin") {
     auto& runs = for_ever<semaphore>();
     go({.name = "spins"}, [&] {
       runs.post();
-      for (;;) asm volatile("");
+      spins_for_ever();
     });
     runs.wait();
     std::exit(5);
@@ -95,6 +101,10 @@ TEST(runtime_exit, a_fiber_that_never_yields_does_not_hold_it_up) {
   const std::string& text = spins.output();
   EXPECT_NE(text.find("does not reach a scheduling point"), std::string::npos) << text;
   EXPECT_NE(text.find("\"spins\" is running"), std::string::npos) << text;
+  EXPECT_NE(text.find("runtime_exit_test.cpp:"), std::string::npos) << text;
+#if !EXEUNT_TSAN  // It keeps signals back until the thread makes a call that it knows.
+  EXPECT_NE(text.find("spins_for_ever"), std::string::npos) << text;
+#endif
 }
 
 TEST(runtime_exit, fibers_that_always_yield_are_stopped_and_reported) {
@@ -362,14 +372,19 @@ TEST(runtime_exit, a_default_runtime_that_cannot_start_says_what_was_refused) {
 #endif
 
 #if !EXEUNT_ASAN && !EXEUNT_TSAN  // They need all the address space there is.
+// To what there is, and so many bytes more.
+void limit_address_space(std::size_t more) {
+  std::ifstream statm{"/proc/self/statm"};
+  std::size_t pages = 0;
+  statm >> pages;
+  const rlim_t bytes = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + more;
+  const rlimit limit{bytes, bytes};
+  EXPECT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+}
+
 TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_nothing) {
   if (child::body() == "refused") {
-    std::ifstream statm{"/proc/self/statm"};
-    std::size_t pages = 0;
-    statm >> pages;
-    const rlim_t bytes = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (96U << 20U);
-    const rlimit limit{bytes, bytes};
-    EXPECT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+    limit_address_space(96U << 20U);
     try {
       const runtime too_many{{.procs = 512}};
       test::say("no exception");
@@ -385,6 +400,39 @@ TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_n
   child refused{"refused"};
   EXPECT_EQ(refused.finish(), 6) << refused.output();
   EXPECT_NE(refused.output().find("refused"), std::string::npos) << refused.output();
+}
+
+// Goal:   a fiber for whose stack there is no memory runs when others have ended, and is told of.
+// Method: a limit that admits some of the fibers, which wait until the shortage has been told.
+TEST(runtime_exit, fibers_without_memory_for_a_stack_wait_for_others_to_end) {
+  if (child::body() == "few stacks") {
+    constexpr int count = 300;
+    auto& [told, done] = for_ever<std::pair<semaphore, semaphore>>();
+    runtime workers{{.procs = 2}};
+    set_log_sink([](std::string_view text) noexcept {
+      test::say(text);
+      if (text.find("no address space") == text.npos) return;
+      for_ever<std::pair<semaphore, semaphore>>().first.post();
+    });
+    limit_address_space(96U << 20U);
+    for (int i = 0; i < count; ++i) {
+      workers.go({.stack_size = std::size_t{1} << 20U}, [&told, &done] {
+        told.wait();
+        told.post();
+        done.post();
+      });
+    }
+    for (int i = 0; i < count; ++i) done.wait();
+    std::exit(static_cast<int>(workers.stop()));
+  }
+  if (std::getenv("EXEUNT_TEST_PROGRAM") != nullptr) {
+    GTEST_SKIP() << "qemu keeps limits of the address space for itself";
+  }
+  child few{"few stacks"};
+  EXPECT_EQ(few.finish(), 0) << few.output();
+  EXPECT_NE(few.output().find("no address space is left for another fiber's stack"),
+            std::string::npos)
+      << few.output();
 }
 #endif
 

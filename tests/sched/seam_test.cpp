@@ -33,7 +33,7 @@ struct last_chooser final : detail::fiber_chooser {
   std::size_t choose(std::size_t ready_count) noexcept override {
     ++calls;
     most = std::max(most, ready_count);
-    return 0;
+    return ready_count - 1;
   }
   std::size_t calls = 0;
   std::size_t most = 0;
@@ -95,7 +95,7 @@ TEST(chooser, what_is_taken_and_not_run_is_found_by_a_worker_that_slept) {
       const auto parks_before = workers->stats().parks;
       *let_go = true;
       while (workers->stats().parks == parks_before) std::this_thread::yield();
-      return 1;  // The one that was started first.
+      return 0;  // The one that was started first.
     }
     runtime* workers = nullptr;
     std::atomic<bool>* let_go = nullptr;

@@ -182,6 +182,7 @@ class EXEUNT_API chan_core : public ref_counted {
   /// Never parks, and is no scheduling point: call-backs of timers use it, too. Never returns
   /// `canceled`.
   [[nodiscard]] send_status try_send(void* value) noexcept {
+    step();
     return was_full() ? send_status::full : try_send_locked(value);
   }
 
@@ -189,6 +190,7 @@ class EXEUNT_API chan_core : public ref_counted {
   [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept;
   /// No scheduling point, as try_send().
   [[nodiscard]] recv_status try_recv(void* out) noexcept {
+    step();
     return was_empty() ? recv_status::empty : try_recv_locked(out);
   }
 
@@ -268,10 +270,10 @@ class EXEUNT_API chan_core : public ref_counted {
     // order: relaxed; guarded by lock_, but for those who only look.
     count_.store(count, memory_order_relaxed);
   }
-  [[nodiscard]] std::size_t count() const noexcept {
+  EXEUNT_NO_TSAN [[nodiscard]] std::size_t count() const noexcept {
     return count_.load(memory_order_relaxed);  // order: relaxed; a snapshot, or under lock_.
   }
-  [[nodiscard]] bool closed() const noexcept {
+  EXEUNT_NO_TSAN [[nodiscard]] bool closed() const noexcept {
     return closed_.load(memory_order_relaxed) != 0;  // order: relaxed; as in count().
   }
   void check_invariants() noexcept;

@@ -55,6 +55,7 @@ enum class wait_reason : std::uint8_t {
   io_connect,
   blocking,
   drain,
+  simulation,
 };
 
 /// The words for it: "channel send", "network read".
@@ -247,6 +248,20 @@ EXEUNT_NO_TSAN inline void checkpoint(turn& here) noexcept {
     end_turn(here);
 }
 EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
+
+/// Whether there is a simulated runtime in this process.
+EXEUNT_API extern atomic<bool> simulating;
+EXEUNT_API void step_simulated() noexcept;
+/// Every call of the library that others can tell the time of begins with this: a simulation may
+/// let another fiber run before it. Nothing else, and a load of a constant, in production.
+EXEUNT_NO_TSAN inline void step() noexcept {
+  // order: relaxed; a simulation begins by starting a fiber.
+  if (simulating.load(memory_order_relaxed)) [[unlikely]]
+    step_simulated();
+}
+
+/// Whether the caller is a fiber of a simulated runtime, which has one worker.
+[[nodiscard]] EXEUNT_API bool is_simulated() noexcept;
 
 /// A number for ordering locks: sources are locked in the order of their ids (never of addresses,
 /// so that a simulated run repeats).
