@@ -66,6 +66,7 @@ bool condition_variable::wait_until(std::unique_lock<mutex>& held,
 }
 
 void condition_variable::notify_one() noexcept {
+  detail::step();
   detail::wakeup due;
   {
     const spin_guard guard{lock_};
@@ -75,6 +76,7 @@ void condition_variable::notify_one() noexcept {
 }
 
 void condition_variable::notify_all() noexcept {
+  detail::step();
   detail::wake_list woken;
   {
     const spin_guard guard{lock_};

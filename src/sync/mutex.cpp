@@ -63,6 +63,7 @@ bool several_cpus() noexcept {
 }  // namespace
 
 bool mutex::try_lock() noexcept {
+  detail::step();
   std::uint32_t state = state_.load(memory_order_relaxed);  // order: the exchange decides.
   while ((state & (locked_bit | starving_bit)) == 0) {
     // order: acquire, pairs with the release in unlock().
@@ -78,6 +79,7 @@ bool mutex::try_lock() noexcept {
 void mutex::lock_slowly() noexcept { static_cast<void>(acquire(nullptr, no_deadline)); }
 
 result<> mutex::lock(const context& ctx) noexcept {
+  detail::step();
   detail::cancel_node* const cancel = detail::node_of(ctx);
   if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
   if (acquire(cancel, no_deadline) == wait_end::canceled) return fail(cancel->reason());
@@ -154,7 +156,7 @@ bool mutex::barge(bool woken) noexcept {
 // Watches the lock for a few microseconds, if that has been worth while here of late: it never is
 // on one CPU, or if the holder is a fiber that waits for our worker.
 bool mutex::spin(bool& woken) noexcept {
-  if (!several_cpus()) return false;
+  if (!several_cpus() || detail::is_simulated()) return false;
   // order: relaxed here and below; the credit is advice, and a lost update does no harm.
   const int credit = spin_credit_.load(memory_order_relaxed);
   if (credit <= 0) {

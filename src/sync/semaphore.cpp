@@ -26,6 +26,7 @@ using detail::spin_guard;
 using detail::wait_end;
 
 bool semaphore::try_acquire(std::uint64_t n) noexcept {
+  detail::step();
   {
     const spin_guard guard{lock_};
     if (n > free_ || !queue_.empty()) return false;
@@ -87,6 +88,7 @@ wait_end semaphore::acquire_slowly(detail::cancel_node* cancel, clock::time_poin
 }
 
 void semaphore::release(std::uint64_t n) {
+  detail::step();
   detail::race_release(this);
   detail::wake_list woken;
   {

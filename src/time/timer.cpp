@@ -201,12 +201,14 @@ timer::~timer() {
 }
 
 bool timer::stop() noexcept {
+  detail::step();
   if (call_) return call_->stop();
   EXEUNT_ASSERT(channel_, "stop of a timer that was moved from");
   return tick_source::of(channel_)->stop();
 }
 
 bool timer::reset(clock::duration d) noexcept {
+  detail::step();
   if (call_) return call_->restart(d);
   EXEUNT_ASSERT(channel_, "reset of a timer that was moved from");
   return tick_source::of(channel_)->restart(deadline_after(d), clock::duration::zero());

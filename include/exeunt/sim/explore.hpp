@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a small concurrent program under many schedules, until one fails.
+//
+//   sim::explore({.name = "transfer"}, [] {
+//     chan<int> c;
+//     go([=] { c.send(1); });
+//     sim::check(c.recv() == 1, "the value arrives");
+//   });
+//
+// A schedule is a list of choices: who runs next when a fiber waits or ends, whether another one
+// runs before a call of this library, and what select() picks. The same choices give the same run,
+// on any machine.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include <exeunt/base/export.hpp>
+#include <exeunt/base/function.hpp>
+#include <exeunt/sim/bubble.hpp>
+
+namespace exeunt::sim {
+
+struct explore_options {
+  /// For the report, and for replays: EXEUNT_SIM_REPLAY='<name>=<choices>' runs those alone.
+  std::string name = "simulation";
+  /// At most so many. An exhaustive exploration that needs more says that it has not covered all.
+  std::uint64_t schedules = 1'000;
+  /// Of random schedules. The same seed gives the same ones.
+  std::uint64_t seed = 1;
+  /// So often at most, in one schedule, a fiber that could go on gives way to another. Most bugs
+  /// need one or two (Musuvathi and Qadeer, PLDI 2007).
+  unsigned preemptions = 3;
+  /// All schedules, one after the other, instead of random ones.
+  bool exhaustive = false;
+  /// Called after each schedule, and before the first. What it returns, if not empty, is why the
+  /// schedule has failed: for test libraries that note failures down.
+  std::function<std::string()> verdict = {};
+  /// How the report says that this program is to be called for a replay; empty: by its path.
+  std::string command = {};
+};
+
+/// What an exploration has seen.
+struct explored {
+  std::uint64_t schedules = 0;  ///< that were run
+  bool covered = false;         ///< exhaustive, and there are no more
+  std::uint64_t longest = 0;    ///< choices of the longest one
+};
+
+}  // namespace exeunt::sim
+
+namespace exeunt::detail {
+EXEUNT_API sim::explored run_exploration(const sim::explore_options& options,
+                                         function_ref<void()> f);
+}
+
+namespace exeunt::sim {
+
+/// Runs `f` again and again, each time as bubble() does, under another schedule. It must do the
+/// same each time but for the schedule: no state kept from one time to the next, no time or chance
+/// but the library's.
+///
+/// Returns: how much was explored, if no schedule failed.
+/// Throws:  failure, once one has. The report has what happened, the schedule with as few
+///          preemptions as were found to suffice, event by event, and the command that runs just
+///          that one again. std::invalid_argument for a replay that cannot be read.
+/// Replay:  if the environment's EXEUNT_SIM_REPLAY names this exploration, only those choices run.
+/// Threads: any but a fiber's.
+/// Cost:    some microseconds a schedule, beside what `f` does.
+template <typename F>
+explored explore(const explore_options& options, F&& f) {
+  return exeunt::detail::run_exploration(options, [&f] { f(); });
+}
+
+}  // namespace exeunt::sim

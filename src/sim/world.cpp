@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scheduler's parts as a simulation has them.
+//
+// Who drives. One fiber, the driver, starts the function as another one and waits until nobody
+// else can run; then it judges, makes the next plan and starts again, in the same runtime, since
+// that is a hundred times faster than a new one. It is no part of the simulation: it is ready only
+// when nobody else is, it has no number, and nothing that it does is a choice.
+//
+// When nobody is ready, in this order: those who settle() go on; time moves to the next timer, if
+// the function has not returned; the driver goes on. If fibers are left then, it is a failure:
+// nothing can wake them any more.
+//
+// What a schedule leaves behind, fibers that wait for good or timers, goes with its world: run()
+// ends, and the caller makes a new one. The fibers are abandoned.
+//
+// Tests: tests/sim/bubble_test.cpp, explore_test.cpp.
+
+#include "sim/world.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include <exeunt/base/assert.hpp>
+#include <exeunt/base/error.hpp>
+#include <exeunt/sched/boundary.hpp>
+#include <exeunt/sched/go.hpp>
+
+#include "sched/current.hpp"
+#include "sched/fiber.hpp"
+#include "sched/futex.hpp"
+#include "sched/runtime_core.hpp"
+#include "sched/timers.hpp"
+#include "sched/worker.hpp"
+
+namespace exeunt::sim {
+
+using detail::memory_order_acquire;
+using detail::memory_order_relaxed;
+using detail::memory_order_release;
+using detail::ticket;
+using detail::wait_reason;
+using detail::wakeup;
+
+namespace {
+
+// Tests print, and test libraries print much.
+constexpr std::size_t stack_bytes = std::size_t{256} * 1024;
+
+detail::atomic<int> worlds{0};
+
+void claim_and_wake(ticket& whose) noexcept {
+  wakeup due;
+  if (whose.claim(&whose, due)) due.fire();
+}
+
+std::string seconds_of(clock::duration d) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g s", std::chrono::duration<double>(d).count());
+  return text;
+}
+
+}  // namespace
+
+world::world(choices& source, bool traced) : choices_{source}, traced_{traced} {
+  parts_.clock = this;
+  parts_.chooser = this;
+  parts_.poller = this;
+  parts_.seed = 1;
+  parts_.blocking_in_line = true;
+  runtime_options options;
+  options.procs = 1;
+  options.stack_size = stack_bytes;
+  options.seam = &parts_;
+  options.panic_handler = [this](const panic_report& panic) {
+    fail_by("an exception left a fiber: ", panic.what);
+  };
+  // order: relaxed; what is simulated is started after this.
+  worlds.fetch_add(1, memory_order_relaxed);
+  detail::simulating.store(true, memory_order_relaxed);
+  runtime_.emplace(std::move(options));
+}
+
+world::~world() {
+  sealed_.store(0, memory_order_relaxed);
+  static_cast<void>(runtime_->stop());
+  runtime_.reset();
+  if (worlds.fetch_sub(1, memory_order_relaxed) == 1) {
+    detail::simulating.store(false, memory_order_relaxed);
+  }
+}
+
+void world::run(function_ref<void()> f, function_ref<std::string()> judge,
+                function_ref<bool()> again) {
+  done_.store(0, memory_order_relaxed);
+  runtime_->go({.name = "sim driver", .stack_size = stack_bytes}, [&] {
+    // order: relaxed; only who looks from another thread later is to see it.
+    sealed_.store(1, memory_order_relaxed);
+    drive(f, judge, again);
+    sealed_.store(0, memory_order_relaxed);
+    done_.store(1, memory_order_release);
+    sched::futex_wake(done_, 1);
+  });
+  while (done_.load(memory_order_acquire) == 0) sched::futex_wait(done_, 0);
+}
+
+// --- inside
+
+void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
+                  function_ref<bool()> again) {
+  driver_block_ = sched::this_fiber_block();
+  home_ = &sched::this_worker()->home();
+  do {
+    has_to_go_on_ = false;
+    run_once(f);
+    const bool left = home_->alive() > 1;
+    if (left && !failed_) {
+      fail_with(main_over_ ? failure::reason::left : failure::reason::deadlock,
+                (main_over_ ? "the function has returned, but these wait for good:\n"
+                            : "all fibers wait, and nothing can wake them:\n") +
+                    dump());
+    }
+    if (std::string verdict = judge(); !failed_ && !verdict.empty()) {
+      fail_with(failure::reason::check, std::move(verdict));
+    }
+    if (failed_ || left) return;
+    has_to_go_on_ = again();
+    // Timers that are left would fire in the next one.
+  } while (has_to_go_on_ && home_->timers().next() == no_deadline);
+}
+
+void world::run_once(function_ref<void()> f) {
+  now_ = epoch;
+  main_over_ = false;
+  failed_.reset();
+  trace_.clear();
+  fibers_.clear();
+  things_.clear();
+  last_ = nullptr;
+  preempted_ = false;
+  ticket until_quiet;
+  driver_ = &until_quiet;
+  go({.name = "main", .stack_size = stack_bytes}, [this, f] {
+    std::exception_ptr thrown;
+    if (const auto escaped = detail::call_caught([&] {
+          try {
+            f();
+          } catch (...) {
+            thrown = std::current_exception();
+            throw;
+          }
+        })) {
+      fail_by("an exception left the function: ", *escaped, thrown);
+    }
+    main_over_ = true;
+  });
+  detail::park(until_quiet, wait_reason::simulation, nullptr);  // Woken by: nobody_ready().
+  driver_ = nullptr;
+}
+
+void world::fail_with(failure::reason why, std::string text, std::exception_ptr thrown) {
+  if (failed_) return;  // The first is the cause.
+  if (traced_) note("failed: " + text);
+  failed_.emplace(why, std::move(text), std::move(thrown));
+}
+
+// A failure of a check() says all itself.
+void world::fail_by(const char* how, const error& escaped, std::exception_ptr thrown) {
+  try {
+    escaped.rethrow();
+  } catch (const failure& failed) {
+    fail_with(failed.why(), failed.what(), std::move(thrown));
+  } catch (...) {
+    fail_with(failure::reason::exception, how + escaped.message(), std::move(thrown));
+  }
+}
+
+world* world::current() noexcept {
+  const sched::worker* const here = sched::this_worker();
+  if (here == nullptr || here->running() == nullptr) return nullptr;
+  return dynamic_cast<world*>(here->home().seam().chooser);
+}
+
+void world::settle() {
+  ticket others_wait;
+  settling_.push_back(&others_wait);
+  detail::park(others_wait, wait_reason::simulation, nullptr);  // Woken by: nobody_ready().
+}
+
+// --- what the scheduler asks
+
+std::size_t world::choose(std::size_t ready_count) noexcept {
+  was_preempted_ = std::exchange(preempted_, false);
+  if (was_preempted_) return preempted_for_;
+  return choices_.decide(choice_of::next, static_cast<std::uint32_t>(ready_count));
+}
+
+bool world::preempts(std::size_t others) noexcept {
+  if (sched::this_fiber_block() == driver_block_ || others == 0) return false;
+  const std::uint32_t taken =
+      choices_.decide(choice_of::preemption, static_cast<std::uint32_t>(others) + 1);
+  if (taken == 0) return false;
+  // It yields now, and waits behind all others.
+  preempted_ = true;
+  preempted_for_ = taken - 1;
+  return true;
+}
+
+bool world::nobody_ready(sched::runtime_core& home) noexcept {
+  if (!settling_.empty()) {
+    const std::vector<ticket*> all = std::exchange(settling_, {});
+    for (ticket* const one : all) claim_and_wake(*one);
+    return true;
+  }
+  const clock::time_point next = home.timers().next();
+  if (!main_over_ && next != no_deadline) {
+    if (traced_ && next > now_) note("time moves on by " + seconds_of(next - now_));
+    now_ = std::max(now_, next);
+    home.timers().fire_due(now_);
+    return true;
+  }
+  if (driver_ == nullptr) return false;
+  claim_and_wake(*std::exchange(driver_, nullptr));
+  return true;
+}
+
+std::uint32_t world::choose_below(std::uint32_t bound, std::uint32_t /*random*/) noexcept {
+  return choices_.decide(choice_of::number, bound);
+}
+
+void world::woken_from_outside() noexcept {
+  if (sealed_.load(memory_order_relaxed) == 0) return;
+  detail::fatal(
+      "a fiber of a simulation was woken by a thread outside of it; what a simulation uses must be "
+      "made and used inside only");
+}
+
+// No descriptors.
+result<> world::add(int /*fd*/, std::uint64_t /*token*/) noexcept {
+  return fail(std::make_error_code(std::errc::operation_not_supported));
+}
+void world::remove(int /*fd*/) noexcept {}
+
+std::size_t world::wait(poll::event* /*events*/, std::size_t /*room*/,
+                        clock::time_point until) noexcept {
+  if (until == clock::time_point::min()) return 0;
+  // Nothing comes but the next start, or the stop, from outside.
+  while (woken_.load(memory_order_acquire) == 0) sched::futex_wait(woken_, 0);
+  woken_.store(0, memory_order_relaxed);
+  return 0;
+}
+
+void world::wake() noexcept {
+  woken_.store(1, memory_order_release);
+  sched::futex_wake(woken_, 1);
+}
+
+// --- telling
+
+void world::note(const std::string& event) { trace_ += "  " + event + "\n"; }
+
+std::size_t world::number_of(std::vector<numbered>& all, const void* what) {
+  for (const numbered& one : all) {
+    if (one.what == what) return one.number;
+  }
+  all.push_back({what, all.size() + 1});
+  return all.size();
+}
+
+std::string world::name_of(const sched::fiber& which) {
+  return "fiber " + std::to_string(number_of(fibers_, &which));
+}
+
+void world::started(sched::fiber& fresh) noexcept {
+  if (!traced_ || driver_block_ == nullptr) return;
+  // The block may have been another's, which keeps its number.
+  for (numbered& one : fibers_) {
+    if (one.what == &fresh) one.what = nullptr;
+  }
+  const std::string_view file = fresh.started_at.file_name();
+  note(name_of(fresh) + " is started" +
+       (fresh.name[0] != '\0' ? " as \"" + std::string{fresh.name} + "\"" : std::string{}) +
+       " at " + std::string{file.substr(file.rfind('/') + 1)} + ":" +
+       std::to_string(fresh.started_at.line()));
+}
+
+void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
+  if (!traced_) return;
+  const sched::fiber* const before = std::exchange(last_, &next);
+  if (before != nullptr && before != driver_block_) {
+    bool waits_on = before == &next;
+    for (; others != nullptr; others = others->next) waits_on = waits_on || others == before;
+    if (before->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
+      note(name_of(*before) + " waits: " + detail::to_string(before->waits_for) +
+           (before->waits_on == nullptr
+                ? std::string{}
+                : " " + std::to_string(number_of(things_, before->waits_on))));
+    } else if (waits_on) {
+      if (before == &next) return;
+      note(name_of(*before) + (was_preempted_ ? " is preempted" : " gives way"));
+    } else {
+      note(name_of(*before) + " ends");
+    }
+  }
+  if (&next != driver_block_) note(name_of(next) + " runs");
+}
+
+std::string world::dump() {
+  std::string text;
+  for (const fiber_info& one : home_->fibers()) {
+    if (one.id == driver_block_->id.load(memory_order_relaxed)) continue;
+    const std::string_view file = one.started_at.file_name();
+    text += "  ";
+    text += one.name.empty() ? "fiber" : "\"" + one.name + "\"";
+    text += " started at " + std::string{file.substr(file.rfind('/') + 1)} + ":" +
+            std::to_string(one.started_at.line()) + " waits for " + one.waits_for + "\n";
+  }
+  return text;
+}
+
+}  // namespace exeunt::sim

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/sim/bubble.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <exeunt/chan/chan.hpp>
+#include <exeunt/chan/select.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/group/errgroup.hpp>
+#include <exeunt/sched/blocking.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sim/gtest.hpp>
+#include <exeunt/sync/condition_variable.hpp>
+#include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/wait_group.hpp>
+#include <exeunt/time/sleep.hpp>
+#include <exeunt/time/timer.hpp>
+
+#include "support/abandons.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string failure_of(void (*f)(), sim::failure::reason why) {
+  try {
+    sim::bubble(f);
+  } catch (const sim::failure& failed) {
+    EXPECT_EQ(failed.why(), why) << failed.what();
+    return failed.what();
+  }
+  ADD_FAILURE() << "no failure";
+  return {};
+}
+
+// FC-01
+EXEUNT_SIM_TEST(bubble, fc_01_time_begins_in_2000_and_moves_by_what_is_slept) {
+  EXPECT_EQ(clock::now(), sim::epoch);
+  EXPECT_EQ(unix_time(), 946'684'800s);
+  chan<clock::time_point> seen;
+  go([seen] { seen.send(clock::now()); });
+  EXPECT_EQ(seen.recv(), sim::epoch);
+  sleep(1s);
+  EXPECT_EQ(clock::now() - sim::epoch, 1s);
+  EXPECT_EQ(unix_time(), 946'684'801s);
+}
+
+// FC-02
+TEST(bubble, fc_02_may_be_empty) {
+  sim::bubble([] {});
+  sim::bubble([] { sim::settle(); });
+}
+
+EXEUNT_SIM_TEST(bubble, fc_02_settle_waits_for_the_others) {
+  bool done = false;
+  go([&] {
+    for (int i = 0; i < 10; ++i) yield();
+    done = true;
+  });
+  sim::settle();
+  EXPECT_TRUE(done);
+}
+
+// FC-04
+EXEUNT_SIM_TEST(bubble, fc_04_timers_fire_at_their_moment) {
+  const auto start = clock::now();
+  timer early{5s};
+  EXPECT_EQ(early.channel().recv(), start + 5s);
+  timer late{5s};
+  sleep(8s);
+  EXPECT_EQ(late.channel().recv(), start + 10s);
+  late.reset(1s);
+  EXPECT_TRUE(late.channel().recv());
+  EXPECT_EQ(clock::now() - start, 14s);
+  late.reset(1h);
+  late.reset(3s);
+  EXPECT_TRUE(late.channel().recv());
+  EXPECT_EQ(clock::now() - start, 17s);
+}
+
+// FC-05
+TEST(bubble, fc_05_what_timers_start_belongs_to_it_until_its_end) {
+  int count = 0;
+  bool late = false;
+  sim::bubble([&] {
+    auto first = after_func(1s, [&] { ++count; });
+    auto second = after_func(3s, [&] {
+      ++count;
+      go([&] { ++count; });
+    });
+    static timer pending = after_func(1h, [&] { late = true; });
+    sleep(2s);
+    EXPECT_EQ(count, 1);
+    sim::advance(1s);
+    EXPECT_EQ(count, 3);
+  });
+  EXPECT_FALSE(late);
+}
+
+// FC-06
+EXEUNT_SIM_TEST(bubble, fc_06_what_is_due_needs_no_waiting) {
+  timer zero{0s};
+  EXPECT_TRUE(zero.channel().recv());
+  timer past{-1s};
+  EXPECT_TRUE(past.channel().recv());
+  EXPECT_EQ(clock::now(), sim::epoch);
+  bool ran = false;
+  const auto called = after_func(0s, [&] { ran = true; });
+  while (!ran) yield();
+  EXPECT_EQ(clock::now(), sim::epoch);
+}
+
+// FC-11
+EXEUNT_SIM_TEST(bubble, fc_11_condition_variables_and_groups_wait_durably) {
+  mutex lock;
+  condition_variable changed;
+  const auto start = clock::now();
+  go([&] {
+    sleep(1ms);
+    changed.notify_one();
+    sleep(1ms);
+    changed.notify_all();
+  });
+  std::unique_lock held{lock};
+  changed.wait(held);
+  EXPECT_EQ(clock::now() - start, 1ms);
+  changed.wait(held);
+  EXPECT_EQ(clock::now() - start, 2ms);
+  held.unlock();
+  wait_group group;
+  group.go([] { sleep(1s); });
+  group.wait();
+  EXPECT_EQ(clock::now() - start, 1s + 2ms);
+}
+
+// In Go a mutex does not count as durable; here it does.
+EXEUNT_SIM_TEST(bubble, who_waits_for_a_mutex_lets_time_move) {
+  mutex lock;
+  lock.lock();
+  go([&] {
+    sleep(1h);
+    lock.unlock();
+  });
+  lock.lock();
+  EXPECT_EQ(clock::now() - sim::epoch, 1h);
+  lock.unlock();
+}
+
+EXEUNT_SIM_TEST(bubble, a_year_of_ticks_takes_no_time) {
+  ticker daily{24h};
+  for (int day = 0; day < 365; ++day) EXPECT_TRUE(daily.channel().recv());
+  EXPECT_EQ(clock::now() - sim::epoch, 365 * 24h);
+}
+
+EXEUNT_SIM_TEST(bubble, contexts_end_at_their_deadline) {
+  const auto ended = with_timeout(context::background(), 30s);
+  ended.ctx.wait();
+  EXPECT_EQ(clock::now() - sim::epoch, 30s);
+  EXPECT_TRUE(ended.ctx.err()->is(errc::deadline_exceeded));
+}
+
+EXEUNT_SIM_TEST(bubble, blocking_calls_are_made_in_line) {
+  const auto me = std::this_thread::get_id();
+  EXPECT_EQ(blocking([] { return std::this_thread::get_id(); }), me);
+  EXPECT_TRUE(sim::inside());
+}
+
+TEST(bubble, hands_on_what_the_function_throws) {
+  EXPECT_THROW(sim::bubble([] { throw std::out_of_range{"mine"}; }), std::out_of_range);
+  EXPECT_FALSE(sim::inside());
+  EXPECT_THROW(sim::settle(), std::logic_error);
+}
+
+TEST(bubble, does_not_nest) {
+  EXPECT_THROW(sim::bubble([] { sim::bubble([] {}); }), std::logic_error);
+}
+
+TEST(bubble, a_deadlock_is_told_with_who_waits_for_what) {
+  const std::string text = failure_of(
+      [] {
+        chan<int> never;
+        go({.name = "giver"}, [] {
+          chan<int> c;
+          c.send(1);
+        });
+        static_cast<void>(never.recv());
+      },
+      sim::failure::reason::deadlock);
+  EXPECT_NE(text.find("\"main\" started at"), std::string::npos) << text;
+  EXPECT_NE(text.find("waits for channel receive"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"giver\" started at bubble_test.cpp:"), std::string::npos) << text;
+  EXPECT_NE(text.find("waits for channel send"), std::string::npos) << text;
+}
+
+TEST(bubble, who_waits_for_good_after_the_functions_return_is_told) {
+  const std::string text = failure_of(
+      [] {
+        go({.name = "forgotten"}, [] { static_cast<void>(chan<int>{}.recv()); });
+        yield();
+      },
+      sim::failure::reason::left);
+  EXPECT_NE(text.find("\"forgotten\""), std::string::npos) << text;
+}
+
+TEST(bubble, an_exception_in_a_fiber_is_a_failure) {
+  const std::string text = failure_of(
+      [] {
+        go([] { throw std::runtime_error{"lost in a fiber"}; });
+        sim::settle();
+      },
+      sim::failure::reason::exception);
+  EXPECT_NE(text.find("lost in a fiber"), std::string::npos) << text;
+}
+
+TEST(bubble, a_check_that_fails_says_what) {
+  EXPECT_THROW(sim::bubble([] { sim::check(false, "two and two are four"); }), sim::failure);
+}
+
+// Goal:   several at once, each with its own time.
+// Method: threads whose bubbles sleep for different times.
+TEST(bubble, several_threads_have_one_each) {
+  std::vector<std::thread> all;
+  for (int i = 1; i <= 4; ++i) {
+    all.emplace_back([i] {
+      sim::bubble([i] {
+        for (int step = 0; step < 1000; ++step) sleep(std::chrono::seconds{i});
+        EXPECT_EQ(clock::now() - sim::epoch, std::chrono::seconds{i} * 1000);
+      });
+    });
+  }
+  for (std::thread& one : all) one.join();
+}
+
+// FC-08, FC-12: outside and inside do not mix.
+TEST(bubble_death, fc_08_a_channel_from_outside_cannot_wake_a_fiber_inside) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        const chan<int> shared;
+        std::thread outside{[shared] { shared.send(1); }};
+        sim::bubble([shared] { static_cast<void>(shared.recv()); });
+        outside.join();
+      },
+      "simulation");
+}
+
+// FC-15
+EXEUNT_SIM_TEST(bubble, fc_15_a_context_that_ends_with_the_test_lets_its_fibers_end) {
+  wait_group group;
+  {
+    const auto life = with_cancel(context::background());
+    group.go([ctx = context{life.ctx}] { ctx.wait(); });
+    sim::settle();
+  }
+  group.wait();
+}
+
+}  // namespace
+}  // namespace exeunt

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small worlds of our own primitives, under every schedule with up to two preemptions; with one in
+// a sanitizer's build.
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include <exeunt/base/error.hpp>
+#include <exeunt/chan/chan.hpp>
+#include <exeunt/chan/select.hpp>
+#include <exeunt/context/after_func.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sim/explore.hpp>
+#include <exeunt/sim/gtest.hpp>
+#include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+namespace exeunt {
+namespace {
+
+#if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN)
+constexpr unsigned preemptions = 1;
+#else
+constexpr unsigned preemptions = 2;
+#endif
+
+sim::explore_options all(const std::string& name) {
+  return {.name = name, .schedules = 2'000'000, .preemptions = preemptions, .exhaustive = true};
+}
+
+class close_test : public ::testing::TestWithParam<std::size_t> {};
+INSTANTIATE_TEST_SUITE_P(capacity, close_test, ::testing::Values(0U, 1U, 2U),
+                         [](const auto& one) { return std::to_string(one.param); });
+
+// Goal:   a value is received once, or refused and still the sender's; nobody is left waiting.
+// Method: two senders, two receivers and a close.
+TEST_P(close_test, of_a_channel_in_use) {
+  const std::size_t capacity = GetParam();
+  const auto sum = sim::expect_explored(all("close"), [capacity] {
+    const chan<int> c{capacity};
+    int delivered = 0;
+    int refused = 0;
+    wait_group group;
+    for (int i = 0; i < 2; ++i) {
+      group.go([&] {
+        try {
+          c.send(1);
+        } catch (const closed_channel&) {
+          ++refused;
+        }
+      });
+      group.go([&] { delivered += c.recv().has_value() ? 1 : 0; });
+    }
+    group.go([&] { c.close(); });
+    group.wait();
+    int left = 0;
+    while (c.recv()) ++left;
+    EXPECT_EQ(delivered + refused + left, 2);
+    EXPECT_TRUE(left == 0 || capacity > 0);
+  });
+  EXPECT_TRUE(sum.covered);
+  RecordProperty("schedules", std::to_string(sum.schedules));
+}
+
+// Goal:   two selects that offer each other both ways on two channels agree on one.
+TEST(covered, select_against_select) {
+  const auto sum = sim::expect_explored(all("selects"), [] {
+    const chan<int> a;
+    const chan<int> b;
+    int sent = 0;
+    int received = 0;
+    const auto offer = [&](const chan<int>& to, const chan<int>& from, int value) {
+      select(on_send(to, value, [&] { sent += value; }),
+             on_recv(from, [&](std::optional<int> got) { received += *got; }));
+    };
+    wait_group group;
+    group.go([&] { offer(a, b, 1); });
+    group.go([&] { offer(b, a, 2); });
+    group.wait();
+    EXPECT_EQ(sent, received);
+    EXPECT_TRUE(sent == 1 || sent == 2);
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+TEST(covered, three_fibers_hand_a_mutex_on) {
+  const auto sum = sim::expect_explored(all("mutex"), [] {
+    mutex lock;
+    int inside = 0;
+    int visits = 0;
+    wait_group group;
+    for (int i = 0; i < 3; ++i) {
+      group.go([&] {
+        const std::lock_guard held{lock};
+        EXPECT_EQ(++inside, 1);
+        ++visits;
+        yield();
+        --inside;
+      });
+    }
+    group.wait();
+    EXPECT_EQ(visits, 3);
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+// Goal:   whoever waits for a child is released by the parent's cancel, by the child's own, or by
+//         both; an after_func runs once or is stopped, as its stop() says.
+TEST(covered, cancel_against_the_end_of_a_child) {
+  const auto sum = sim::expect_explored(all("contexts"), [] {
+    const auto parent = with_cancel(context::background());
+    const auto child = with_cancel(parent.ctx);
+    int ran = 0;
+    bool stopped = false;
+    wait_group group;
+    {
+      auto call = after_func(child.ctx, [&] { ++ran; });
+      group.go([&] { parent.cancel(); });
+      group.go([&] { child.cancel(); });
+      group.go([&] { child.ctx.wait(); });
+      stopped = call.stop();
+      group.wait();
+    }
+    yield();
+    EXPECT_TRUE(child.ctx.err().has_value());
+    EXPECT_TRUE(parent.ctx.err().has_value());
+    EXPECT_LE(ran, 1);
+    EXPECT_TRUE(!stopped || ran == 0);
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+// Goal:   a group may be used again as soon as its count is zero, while those whom the zero
+//         released have not returned yet.
+TEST(covered, a_wait_group_used_again) {
+  const auto sum = sim::expect_explored(all("wait_group"), [] {
+    wait_group group;
+    int done = 0;
+    group.go([&] { ++done; });
+    group.wait();
+    EXPECT_EQ(done, 1);
+    group.go([&] { ++done; });
+    group.go([&] { ++done; });
+    group.wait();
+    EXPECT_EQ(done, 3);
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+}  // namespace
+}  // namespace exeunt

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/sim/explore.hpp>
+
+#include <gtest/gtest-spi.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <exeunt/chan/chan.hpp>
+#include <exeunt/chan/select.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sim/gtest.hpp>
+#include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/wait_group.hpp>
+#include <exeunt/time/sleep.hpp>
+#include <exeunt/time/timer.hpp>
+
+#include "support/abandons.hpp"
+
+namespace exeunt {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string report_of(const sim::explore_options& options, void (*f)()) {
+  try {
+    sim::explore(options, f);
+  } catch (const sim::failure& failed) {
+    return failed.what();
+  }
+  ADD_FAILURE() << "no schedule failed";
+  return {};
+}
+
+// Reads, lets others run, and writes: one more for each needs one preemption in between.
+void lose_an_update() {
+  int shared = 0;
+  mutex lock;
+  const auto add_one = [&] {
+    lock.lock();
+    const int before = shared;
+    lock.unlock();
+    lock.lock();
+    shared = before + 1;
+    lock.unlock();
+  };
+  wait_group group;
+  group.go(add_one);
+  group.go(add_one);
+  group.wait();
+  sim::check(shared == 2, "both updates count");
+}
+
+// Goal:   every order of what fibers do is met, and each once.
+// Method: three fibers that note their number: six orders.
+TEST(explore, exhaustive_meets_every_order_once) {
+  std::multiset<std::string> orders;
+  const auto sum = sim::explore({.name = "orders", .preemptions = 0, .exhaustive = true}, [&] {
+    std::string order;
+    wait_group group;
+    for (const char name : {'a', 'b', 'c'}) group.go([&order, name] { order += name; });
+    group.wait();
+    orders.insert(order);
+  });
+  EXPECT_TRUE(sum.covered);
+  EXPECT_EQ(std::set(orders.begin(), orders.end()),
+            (std::set<std::string>{"abc", "acb", "bac", "bca", "cab", "cba"}));
+  EXPECT_EQ(sum.schedules, orders.size());
+}
+
+TEST(explore, says_if_it_has_not_covered_all) {
+  const auto sum = sim::explore({.name = "some", .schedules = 3, .exhaustive = true}, [] {
+    wait_group group;
+    for (int i = 0; i < 3; ++i) group.go([] { yield(); });
+    group.wait();
+  });
+  EXPECT_FALSE(sum.covered);
+  EXPECT_EQ(sum.schedules, 3U);
+}
+
+TEST(explore, finds_what_needs_a_preemption_and_nothing_without) {
+  EXPECT_TRUE(
+      sim::explore({.name = "lost update", .preemptions = 0, .exhaustive = true}, lose_an_update)
+          .covered);
+  const std::string report = report_of({.name = "lost update"}, lose_an_update);
+  EXPECT_NE(report.find("both updates count"), std::string::npos) << report;
+  EXPECT_NE(report.find("with 1 preemptions"), std::string::npos) << report;
+  EXPECT_NE(report.find("is preempted"), std::string::npos) << report;
+  EXPECT_NE(report.find("EXEUNT_SIM_REPLAY='lost update="), std::string::npos) << report;
+}
+
+TEST(explore, the_same_seed_gives_the_same_report) {
+  const sim::explore_options options{.name = "lost update", .seed = 5};
+  EXPECT_EQ(report_of(options, lose_an_update), report_of(options, lose_an_update));
+}
+
+// Goal:   the command of the report runs just the failing schedule, and it fails again.
+// Method: the variable is set as the report says.
+TEST(explore, replays_what_the_report_names) {
+  const std::string report = report_of({.name = "lost update"}, lose_an_update);
+  const std::string key = "EXEUNT_SIM_REPLAY='";
+  const auto begin = report.find(key) + key.size();
+  ASSERT_EQ(::setenv("EXEUNT_SIM_REPLAY",
+                     report.substr(begin, report.find('\'', begin) - begin).c_str(), 1),
+            0);
+  int runs = 0;
+  EXPECT_THROW(sim::explore({.name = "lost update"},
+                            [&] {
+                              ++runs;
+                              lose_an_update();
+                            }),
+               sim::failure);
+  EXPECT_EQ(runs, 1);
+  EXPECT_EQ(sim::explore({.name = "another", .schedules = 2}, [] {}).schedules, 2U);
+  ASSERT_EQ(::setenv("EXEUNT_SIM_REPLAY", "lost update=oops", 1), 0);
+  EXPECT_THROW(sim::explore({.name = "lost update"}, lose_an_update), std::invalid_argument);
+  ::unsetenv("EXEUNT_SIM_REPLAY");
+}
+
+TEST(explore, chooses_among_ready_cases_of_select) {
+  std::set<int> chosen;
+  sim::explore({.name = "select", .exhaustive = true}, [&] {
+    const chan<void> a{1};
+    const chan<void> b{1};
+    a.send();
+    b.send();
+    chosen.insert(select(on_recv(a, [] { return 1; }), on_recv(b, [] { return 2; })));
+  });
+  EXPECT_EQ(chosen, (std::set{1, 2}));
+}
+
+TEST(explore, each_schedule_begins_anew) {
+  sim::explore({.name = "anew", .schedules = 50}, [] {
+    EXPECT_EQ(clock::now(), sim::epoch);
+    static std::optional<timer> left_behind;
+    left_behind.emplace(1h);
+    sleep(1s);
+    EXPECT_EQ(clock::now() - sim::epoch, 1s);
+  });
+}
+
+TEST(explore, what_is_not_the_same_each_time_is_told) {
+  int calls = 0;
+  const std::string report = [&] {
+    try {
+      sim::explore({.name = "unsteady", .exhaustive = true}, [&] {
+        wait_group group;
+        const int fibers = 2 + ++calls % 2;
+        for (int i = 0; i < fibers; ++i) group.go([] {});
+        group.wait();
+      });
+    } catch (const sim::failure& failed) {
+      EXPECT_EQ(failed.why(), sim::failure::reason::divergent);
+      return std::string{failed.what()};
+    }
+    return std::string{};
+  }();
+  EXPECT_NE(report.find("did not do the same"), std::string::npos) << report;
+}
+
+TEST(explore, an_expectation_that_fails_is_a_failure_of_its_schedule) {
+  ::testing::TestPartResultArray noted;
+  {
+    const ::testing::ScopedFakeTestPartResultReporter interceptor{
+        ::testing::ScopedFakeTestPartResultReporter::INTERCEPT_ALL_THREADS, &noted};
+    sim::expect_explored({.name = "expects"}, [] {
+      int last = 0;
+      wait_group group;
+      for (int i = 1; i <= 2; ++i) group.go([&last, i] { last = i; });
+      group.wait();
+      EXPECT_EQ(last, 2);
+    });
+  }
+  ASSERT_EQ(noted.size(), 1);
+  const std::string text = noted.GetTestPartResult(0).message();
+  EXPECT_NE(text.find("last"), std::string::npos) << text;
+  EXPECT_NE(text.find("--gtest_filter=explore.an_expectation"), std::string::npos) << text;
+}
+
+// The one-line form.
+EXEUNT_EXPLORE_TEST(explore, a_rendezvous_hands_over, .schedules = 500) {
+  const chan<int> c;
+  go([c] { c.send(7); });
+  EXPECT_EQ(c.recv(), 7);
+}
+
+}  // namespace
+}  // namespace exeunt
