@@ -48,9 +48,9 @@ spin_lock& biased_lock::lock_shared(turn& me) noexcept {
     if ((last & candidate) == 0) {
       sched::heavy_fence();
       for (const turn::hold& one : reinterpret_cast<const turn*>(last)->holds) {
-        // order: relaxed; is_held() acquires.
+        // order: acquire, both; whichever says that the owner is out also shows what it did.
         for (spin_wait until_left;
-             one.inside.is_held() && one.what.load(memory_order_relaxed) == this;) {
+             one.inside.is_held() && one.what.load(memory_order_acquire) == this;) {
           until_left.pause();
         }
       }

@@ -125,10 +125,9 @@ class exploration {
             (options_.exhaustive ? std::string{}
                                  : " (seed " + std::to_string(options_.seed + index) + ")") +
             ": " + last->text + (last->text.ends_with('\n') ? "" : "\n") + "with " +
-            std::to_string(choices_.preemptions()) + " preemptions (found with " +
-            std::to_string(preemptions_before) + "), this happened:\n" + trace +
-            "run just this again by\n  " + replay_variable + "='" + options_.name + "=" +
-            to_text(smallest_) + "' " + command() + "\n"};
+            times(choices_.preemptions()) + " (found with " + std::to_string(preemptions_before) +
+            "), this happened:\n" + trace + "run just this again by\n  " + replay_variable + "='" +
+            options_.name + "=" + to_text(smallest_) + "' " + command() + "\n"};
   }
 
   // Leaves the fewest preemptions found in smallest_, and zeros where others do as well. First all
@@ -170,6 +169,10 @@ class exploration {
       more = inside.has_to_go_on();
     }
     return false;
+  }
+
+  static std::string times(unsigned preemptions) {
+    return std::to_string(preemptions) + (preemptions == 1 ? " preemption" : " preemptions");
   }
 
   // Preemptions first, then whatever is not the default.

@@ -85,7 +85,8 @@ world::world(choices& source, bool traced) : choices_{source}, traced_{traced} {
 
 world::~world() {
   sealed_.store(0, memory_order_relaxed);
-  static_cast<void>(runtime_->stop());
+  // Not by the runtime's own stop(), which would tell of each fiber that is left.
+  if (home_ != nullptr) static_cast<void>(home_->stop(false));
   runtime_.reset();
   if (worlds.fetch_sub(1, memory_order_relaxed) == 1) {
     detail::simulating.store(false, memory_order_relaxed);

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include <exeunt/base/random.hpp>
 #include <exeunt/sched/blocking.hpp>
 #include <exeunt/sched/runtime.hpp>
 
@@ -60,6 +64,54 @@ TEST_P(sched_stress, pairs_that_hand_over_always_go_on) {
     blocking([&] { outsider.join(); });
     done.wait();
   });
+}
+
+// Goal:   the protocols hold for any number of workers, also while it changes.
+// Method: runtimes of random sizes, one after the other, in which pairs hand over, fibers start
+//         others, sleep and yield, and the number of workers is set anew all the time. The seed is
+//         told if it fails.
+TEST(sched_stress_any, number_of_workers) {
+  const std::uint64_t seed = detail::random_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  detail::random_source random{seed};
+  constexpr unsigned procs_max = 9;
+  for (int world = 0; world < 20; ++world) {
+    runtime workers{{.procs = 1 + random.below(procs_max)}};
+    constexpr int pairs = 6;
+    constexpr int rounds = 200;
+    workers.run([&] {
+      semaphore done;
+      std::vector<std::unique_ptr<semaphore>> gates;
+      for (int i = 0; i < 2 * pairs; ++i) gates.push_back(std::make_unique<semaphore>());
+      for (std::size_t p = 0; p < pairs; ++p) {
+        const auto body = [&done](semaphore& mine, semaphore& theirs, unsigned chance) {
+          detail::random_source own{chance};
+          for (int i = 0; i < rounds; ++i) {
+            theirs.post();
+            mine.wait();
+            const std::uint32_t turn = own.below(16);
+            if (turn == 0) sleep(std::chrono::microseconds{own.below(100)});
+            if (turn == 1) yield();
+            if (turn == 2) {
+              semaphore ended;
+              go([&ended] { ended.post(); });
+              ended.wait();
+            }
+          }
+          done.post();
+        };
+        semaphore& left = *gates[2 * p];
+        semaphore& right = *gates[2 * p + 1];
+        go([&, body, chance = random.below(UINT32_MAX)] { body(left, right, chance); });
+        go([&, body, chance = random.below(UINT32_MAX)] { body(right, left, chance); });
+      }
+      for (int i = 0; i < 2 * pairs; ++i) {
+        workers.set_procs(1 + random.below(procs_max));
+        done.wait();
+      }
+    });
+    test::stop_and_expect_none_left(workers);
+  }
 }
 
 TEST_P(sched_stress, many_short_sleeps_all_end) {

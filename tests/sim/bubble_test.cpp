@@ -159,12 +159,14 @@ EXEUNT_SIM_TEST(bubble, a_year_of_ticks_takes_no_time) {
   EXPECT_EQ(clock::now() - sim::epoch, 365 * 24h);
 }
 
+// [timeout]
 EXEUNT_SIM_TEST(bubble, contexts_end_at_their_deadline) {
   const auto ended = with_timeout(context::background(), 30s);
   ended.ctx.wait();
   EXPECT_EQ(clock::now() - sim::epoch, 30s);
   EXPECT_TRUE(ended.ctx.err()->is(errc::deadline_exceeded));
 }
+// [timeout]
 
 EXEUNT_SIM_TEST(bubble, blocking_calls_are_made_in_line) {
   const auto me = std::this_thread::get_id();

@@ -89,7 +89,7 @@ TEST(explore, finds_what_needs_a_preemption_and_nothing_without) {
           .covered);
   const std::string report = report_of({.name = "lost update"}, lose_an_update);
   EXPECT_NE(report.find("both updates count"), std::string::npos) << report;
-  EXPECT_NE(report.find("with 1 preemptions"), std::string::npos) << report;
+  EXPECT_NE(report.find("with 1 preemption "), std::string::npos) << report;
   EXPECT_NE(report.find("is preempted"), std::string::npos) << report;
   EXPECT_NE(report.find("EXEUNT_SIM_REPLAY='lost update="), std::string::npos) << report;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load for all echo servers: keeps one message of 64 bytes in flight on each connection.
 //
-//   client PORT CONNECTIONS SECONDS THREADS
+//   client PORT CONNECTIONS SECONDS THREADS [BLOCKING]
 //
-// Prints the round trips per second, and the median and 99th percentile of their times in us.
+// One message of BLOCKING asks the server to block its thread for 50 ms before it answers; 0, the
+// default, is none. Prints the round trips per second of the other messages, and the median and
+// 99th percentile of their times in us.
 
 #include <algorithm>
 #include <array>
@@ -22,12 +24,18 @@ constexpr std::size_t message_size = 64;
 
 struct connection {
   int fd = -1;
+  std::uint32_t asked = 0;  // Messages so far.
+  bool blocks = false;      // The one in flight does.
   std::size_t received = 0;
   rivals::steady::time_point sent{};
 };
 
+std::uint32_t blocking_every = 0;
+
 void send_message(connection& to) {
-  static constexpr std::array<char, message_size> message{};
+  std::array<char, message_size> message{};
+  to.blocks = blocking_every != 0 && ++to.asked % blocking_every == 0;
+  if (to.blocks) message[0] = rivals::asks_to_block;
   to.received = 0;
   to.sent = rivals::steady::now();
   rivals::require(send(to.fd, message.data(), message.size(), MSG_NOSIGNAL) == message_size,
@@ -61,7 +69,7 @@ std::vector<double> load(std::vector<connection>& all, rivals::steady::time_poin
       rivals::require(got > 0, "the server ended a connection");
       one.received += static_cast<std::size_t>(got);
       if (one.received < message_size) continue;
-      times.push_back(rivals::ns_since(one.sent) / 1e3);
+      if (!one.blocks) times.push_back(rivals::ns_since(one.sent) / 1e3);
       send_message(one);
     }
     if (rivals::steady::now() >= end) break;
@@ -73,14 +81,16 @@ std::vector<double> load(std::vector<connection>& all, rivals::steady::time_poin
 }  // namespace
 
 int main(int argc, char** argv) {
-  rivals::require(argc == 5, "client PORT CONNECTIONS SECONDS THREADS");
+  rivals::require(argc == 5 || argc == 6, "client PORT CONNECTIONS SECONDS THREADS [BLOCKING]");
+  if (argc == 6) blocking_every = static_cast<std::uint32_t>(std::atoi(argv[5]));
   const auto port = static_cast<std::uint16_t>(std::atoi(argv[1]));
   const auto connections = static_cast<std::size_t>(std::atoi(argv[2]));
   const double seconds = std::atof(argv[3]);
   const auto threads = std::min(static_cast<std::size_t>(std::atoi(argv[4])), connections);
   std::vector<std::vector<connection>> shares(threads);
   for (std::size_t i = 0; i < connections; ++i) {
-    shares[i % threads].push_back({.fd = connect_to(port)});
+    shares[i % threads].push_back(
+        {.fd = connect_to(port), .asked = static_cast<std::uint32_t>(i)});  // Not all at once.
   }
   const auto start = rivals::steady::now();
   const auto end = start + std::chrono::duration_cast<rivals::steady::duration>(

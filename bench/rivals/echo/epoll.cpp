@@ -35,6 +35,7 @@ void echo(int fd) {
   char bytes[4096];
   const ssize_t count = recv(fd, bytes, sizeof bytes, 0);
   if (count > 0) {
+    if (bytes[0] == rivals::asks_to_block) rivals::block_thread();
     static_cast<void>(send(fd, bytes, static_cast<std::size_t>(count), MSG_NOSIGNAL));
   } else if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
     close(fd);

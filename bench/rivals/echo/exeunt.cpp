@@ -9,6 +9,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
+#include "echo/socket.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -18,6 +19,7 @@ void serve_one(exeunt::net::conn peer) {
   while (true) {
     const auto count = peer.read(bytes);
     if (!count || *count == 0) return;
+    if (bytes[0] == rivals::asks_to_block) rivals::block_thread();
     if (!peer.write(exeunt::net::const_buffer{bytes, *count})) return;
   }
 }

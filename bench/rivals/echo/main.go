@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"syscall"
 
 	"exeunt.invalid/rivals/harness"
 )
@@ -16,6 +17,10 @@ func serveOne(peer net.Conn) {
 		count, err := peer.Read(bytes)
 		if err != nil {
 			return
+		}
+		if bytes[0] == 'b' {
+			// A call that blocks the thread, as a C library's would.
+			syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 50_000})
 		}
 		if _, err = peer.Write(bytes[:count]); err != nil {
 			return

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 
 namespace rivals {
 
@@ -40,6 +41,14 @@ inline void set_nodelay(int fd) {
 inline void watch(int epoll, int fd, std::uint32_t events, std::uint64_t tag) {
   epoll_event event{.events = events, .data = {.u64 = tag}};
   checked(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+/// A message's first byte, which asks the server to block its thread before it answers.
+constexpr char asks_to_block = 'b';
+
+inline void block_thread() {
+  const timespec while_blocked{.tv_sec = 0, .tv_nsec = 50'000'000};
+  nanosleep(&while_blocked, nullptr);
 }
 
 }  // namespace rivals

@@ -41,7 +41,9 @@ class biased_lock {
       return nullptr;
     }
     turn::hold& hold = me.holds[depth];
-    hold.what.store(this, memory_order_relaxed);  // order: relaxed; the next one releases it.
+    // order: release; who sees that the hold is of another lock now sees what was done under the
+    // last one.
+    hold.what.store(this, memory_order_release);
     hold.inside.hold();
     asm volatile("" : : : "memory");  // The light fence; where it is not enough nobody is owner.
     if (owner_.load(memory_order_relaxed) == mine) [[likely]] {
