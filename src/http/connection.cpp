@@ -32,7 +32,7 @@
 #include "http/core.hpp"
 #include "http/exchange.hpp"
 #include "http/guarded.hpp"
-#include "http/peer.hpp"
+#include "net/socket.hpp"
 
 namespace exeunt::detail {
 
@@ -290,7 +290,7 @@ void http_connection::watch(ref_ptr<cancel_node> node) {
 }
 
 void http_connection::watch_fired(const ref_ptr<cancel_node>& node) noexcept {
-  const peer_state peer = look_at_peer(conn_.native_handle());
+  const net::peer_state peer = net::look_at_peer(conn_.native_handle());
   if (peer.left) node->cancel(errc::canceled, error{errc::closed, "the client went away"});
   wakeup due;
   {

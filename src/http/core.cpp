@@ -12,7 +12,7 @@
 // Locks: binding_ (parks) before lock_; nothing that parks is called under lock_.
 // Wake-ups: remove() completes empty_ and room_ after unlocking. close() and shutdown() end stop_
 //   and force_, close() also look_up_.
-// Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp, listen_test.cpp.
+// Tests: tests/http/drain_test.cpp (I2, I3), server_test.cpp, listen_test.cpp, simulated_test.cpp.
 
 #include "http/core.hpp"
 

@@ -23,7 +23,7 @@
 
 #include "http/connection.hpp"
 #include "http/core.hpp"
-#include "http/peer.hpp"
+#include "net/socket.hpp"
 
 namespace exeunt::detail {
 
@@ -354,7 +354,7 @@ http_exchange::next http_exchange::finish() {
     // To a client that asked for the end and has everything, nothing can be lost by whatever may
     // still come.
     const bool agreed = !head().keep_alive && body_ended_ && begin_ == end_ &&
-                        has_all(connection_->conn().native_handle());
+                        net::has_all(connection_->conn().native_handle());
     return agreed ? next::close : next::linger;
   }
   return discard_body() ? next::idle : next::linger;

@@ -237,17 +237,16 @@ bool conn_core::cancel_when_readable() noexcept {
 result<> conn_core::shutdown_write() {
   const using_it user{*this};
   if (!user) return fail(user.error());
-  if (::shutdown(descriptor_.fd(), SHUT_WR) == 0) return {};
-  return fail(net::describe("shutdown", remote_, errno));
+  const int outcome = net::shutdown_write(descriptor_.fd());
+  if (outcome == 0) return {};
+  return fail(net::describe("shutdown", remote_, -outcome));
 }
 
 void conn_core::abort() noexcept {
   {
     const using_it user{*this};
     if (!user) return;
-    // A close with a linger time of zero sends a reset.
-    const linger discard{.l_onoff = 1, .l_linger = 0};
-    ::setsockopt(descriptor_.fd(), SOL_SOCKET, SO_LINGER, &discard, sizeof discard);
+    net::discard_on_close(descriptor_.fd());
   }
   close();
 }

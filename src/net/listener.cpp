@@ -14,14 +14,10 @@
 
 #include <exeunt/net/listener.hpp>
 
-#include <linux/filter.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 
@@ -30,6 +26,7 @@
 #include "net/conn_core.hpp"
 #include "net/handshakes.hpp"
 #include "net/socket.hpp"
+#include "net/socket_calls.hpp"
 
 namespace exeunt::detail {
 
@@ -67,12 +64,6 @@ bool is_lost_client(int number) noexcept {
   }
 }
 
-// Whether a client waits in the queue of the listening socket.
-bool has_client(int fd) noexcept {
-  pollfd asked{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&asked, 1, 0) > 0;
-}
-
 }  // namespace
 
 listener_core::~listener_core() { drop_held(); }
@@ -104,7 +95,7 @@ int listener_core::take_one(net::conn& into) {
       }
       return -refused;
     }
-    if (is_shortage(-fd) && !has_client(descriptor_.fd())) return -EAGAIN;
+    if (is_shortage(-fd) && !net::has_client(descriptor_.fd())) return -EAGAIN;
     if (!is_lost_client(-fd)) return fd;
   }
 }
@@ -165,18 +156,17 @@ std::size_t listener_core::waiting() noexcept {
   if (!user) return 0;
   // order: relaxed; a count.
   const std::size_t held = held_.load(memory_order_relaxed) >= 0 ? 1 : 0;
-  if (!local_.is_ip()) return held + (has_client(descriptor_.fd()) ? 1 : 0);
-  // Of a listening socket tcpi_unacked is the length of its queue.
-  tcp_info told{};
-  socklen_t size = sizeof told;
-  if (::getsockopt(descriptor_.fd(), IPPROTO_TCP, TCP_INFO, &told, &size) != 0) return held;
-  return held + told.tcpi_unacked;
+  if (!local_.is_ip()) return held + (net::has_client(descriptor_.fd()) ? 1 : 0);
+  return held + net::clients_waiting(descriptor_.fd());
 }
 
 result<std::size_t> listener_core::handshakes() {
   if (!local_.is_ip()) return std::size_t{0};
   const using_it user{*this};
   if (!user) return std::size_t{0};
+  if (net::socket_calls* const sim = net::calls_for(descriptor_.fd())) {
+    return sim->handshakes(descriptor_.fd());
+  }
   return net::count_handshakes(local_);
 }
 
@@ -187,24 +177,8 @@ result<> listener_core::stop_incoming() noexcept {
     remove_path();
     return {};
   }
-  // To the filter of a TCP socket the packet begins with the TCP header, whose byte 13 holds the
-  // flags. A segment with SYN and without ACK asks for a new connection: drop it. All else passes.
-  constexpr std::uint32_t flags_offset = 13;
-  constexpr std::uint32_t syn = 0x02;
-  constexpr std::uint32_t syn_and_ack = 0x12;
-  std::array<sock_filter, 5> steps{{
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags_offset),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, syn_and_ack),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, syn, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, 0),
-      BPF_STMT(BPF_RET | BPF_K, 0xffffffffU),
-  }};
-  const sock_fprog program{.len = static_cast<unsigned short>(steps.size()),
-                           .filter = steps.data()};
-  if (::setsockopt(descriptor_.fd(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0) {
-    return {};
-  }
-  return fail(error::from_errno(errno));
+  const int outcome = net::drop_new_clients(descriptor_.fd());
+  return outcome == 0 ? result<>{} : result<>{fail(error::from_errno(-outcome))};
 }
 
 void listener_core::remove_path() noexcept {
@@ -249,14 +223,7 @@ int open_listener(const address& where, bool all_families, const listen_options&
     }
     set_tcp_defaults(fd);
   }
-  if (outcome == 0) {
-    sockaddr_storage native{};
-    const auto size = static_cast<socklen_t>(where.to_native(&native));
-    if (::bind(fd, reinterpret_cast<const sockaddr*>(&native), size) != 0 ||
-        ::listen(fd, options.backlog) != 0) {
-      outcome = -errno;
-    }
-  }
+  if (outcome == 0) outcome = listen_at(fd, where, options.backlog);
   if (outcome == 0) return fd;
   close_now(fd);
   return outcome;
@@ -298,7 +265,8 @@ result<listener> listen_unwrapped(const context& ctx, std::string_view where,
     fd = open_listener(*without_v6, all_families, options);
   }
   if (fd < 0) return fail(error::from_errno(-fd));
-  return make_listener(fd, at.family() == family::unix_path && !at.path().starts_with('@'));
+  const bool has_file = at.family() == family::unix_path && !at.path().starts_with('@');
+  return make_listener(fd, has_file && calls_for(fd) == nullptr);
 }
 
 }  // namespace
@@ -318,16 +286,9 @@ listener& listener::operator=(listener&& other) noexcept {
 listener::~listener() { close(); }
 
 result<listener> listener::adopt(int fd) {
-  int listening = 0;
-  socklen_t size = sizeof listening;
-  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) {
-    const error why = error::from_errno(errno);
+  if (const int listening = is_listening(fd); listening != 1) {
     close_now(fd);
-    return fail(why.wrap("adopt listener"));
-  }
-  if (listening == 0) {
-    close_now(fd);
-    return fail(error::from_errno(EINVAL).wrap("adopt listener"));
+    return fail(error::from_errno(listening < 0 ? -listening : EINVAL).wrap("adopt listener"));
   }
   auto made = make_listener(fd, false);
   if (made && made->local_address().is_ip()) set_tcp_defaults(fd);

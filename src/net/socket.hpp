@@ -41,6 +41,29 @@ void set_tcp_defaults(int fd) noexcept;
 [[nodiscard]] address local_address_of(int fd);
 [[nodiscard]] address peer_address_of(int fd);
 void close_now(int fd) noexcept;
+/// Makes `fd` a listening socket bound to `where`. Returns: 0 or the negated errno value.
+[[nodiscard]] int listen_at(int fd, const address& where, int backlog) noexcept;
+/// 0 or the negated errno value.
+[[nodiscard]] int shutdown_write(int fd) noexcept;
+/// A close sends a reset then.
+void discard_on_close(int fd) noexcept;
+/// 1 if so, 0 if not, or the negated errno value.
+[[nodiscard]] int is_listening(int fd) noexcept;
+/// Whether a client waits in the queue of the listening socket.
+[[nodiscard]] bool has_client(int fd) noexcept;
+/// How many do, of a TCP socket.
+[[nodiscard]] std::size_t clients_waiting(int fd) noexcept;
+/// No new client of a listening TCP socket gets an answer. 0 or the negated errno value.
+[[nodiscard]] int drop_new_clients(int fd) noexcept;
+
+/// What can be told of the peer without reading.
+struct peer_state {
+  bool left = false;  ///< it writes no more
+  bool sent = false;  ///< there is something to read, an end included
+};
+[[nodiscard]] peer_state look_at_peer(int fd) noexcept;
+/// Whether the peer's system has confirmed all that was written.
+[[nodiscard]] bool has_all(int fd) noexcept;
 
 /// "tcp" or "unix".
 [[nodiscard]] constexpr std::string_view network_of(family of) noexcept {

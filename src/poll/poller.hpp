@@ -27,6 +27,11 @@ class poller {
  public:
   virtual ~poller() = default;
 
+  /// Descriptors from here on are no descriptors of the system, but a simulation's.
+  static constexpr int first_own = 1 << 30;
+  /// As close(2), of one of those.
+  virtual void close_own(int fd) noexcept { static_cast<void>(fd); }
+
   /// Watches `fd` in both directions until remove() or close(2).
   /// Threads: any, also while another thread is in wait().
   [[nodiscard]] virtual result<> add(int fd, std::uint64_t token) noexcept = 0;

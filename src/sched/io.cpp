@@ -34,6 +34,7 @@
 #include "sched/current.hpp"
 #include "sched/io_slot.hpp"
 #include "sched/runtime_core.hpp"
+#include "sched/worker.hpp"
 
 namespace exeunt::sched {
 
@@ -148,35 +149,36 @@ void deliver(io_slot::side& side, detail::wakeup& due) noexcept {
 
 }  // namespace
 
+void runtime_core::deliver_event(const poll::event& event) noexcept {
+  io_slot& slot = *io_registry::slot_of(event.token);
+  detail::wakeup read_due;
+  detail::wakeup write_due;
+  void (*begin)(void*) = nullptr;
+  void* argument = nullptr;
+  {
+    const detail::spin_guard guard{slot.lock};
+    if (!io_registry::current(event.token, slot)) return;  // I3
+    if (event.writable) deliver(slot.sides[1], write_due);
+    if (event.ended) slot.sides[0].ended = true;
+    if (event.readable) {
+      begin = std::exchange(slot.start, nullptr);
+      argument = slot.start_argument;
+      if (begin == nullptr) deliver(slot.sides[0], read_due);
+    }
+  }
+  read_due.fire();
+  write_due.fire();
+  if (begin != nullptr) {
+    start({.name = "connection"}, [begin, argument] { begin(argument); });
+  }
+}
+
 bool runtime_core::poll_io(clock::time_point until, worker* asleep) noexcept {
   constexpr std::size_t batch = 128;
   poll::event events[batch];
   const std::size_t count = poller_->wait(events, batch, until);
   if (asleep != nullptr) wake_up(*asleep, true, false);  // Else we would wake ourselves below.
-  for (std::size_t i = 0; i < count; ++i) {
-    const poll::event& event = events[i];
-    io_slot& slot = *io_registry::slot_of(event.token);
-    detail::wakeup read_due;
-    detail::wakeup write_due;
-    void (*begin)(void*) = nullptr;
-    void* argument = nullptr;
-    {
-      const detail::spin_guard guard{slot.lock};
-      if (!io_registry::current(event.token, slot)) continue;  // I3
-      if (event.writable) deliver(slot.sides[1], write_due);
-      if (event.ended) slot.sides[0].ended = true;
-      if (event.readable) {
-        begin = std::exchange(slot.start, nullptr);
-        argument = slot.start_argument;
-        if (begin == nullptr) deliver(slot.sides[0], read_due);
-      }
-    }
-    read_due.fire();
-    write_due.fire();
-    if (begin != nullptr) {
-      start({.name = "connection"}, [begin, argument] { begin(argument); });
-    }
-  }
+  for (std::size_t i = 0; i < count; ++i) deliver_event(events[i]);
   return count > 0;
 }
 
@@ -196,16 +198,31 @@ void io_slot::end_waits(wakeup (&due)[2]) noexcept {
   }
 }
 
+namespace {
+
+bool is_simulated(int fd) noexcept { return fd >= poll::poller::first_own; }
+
+void close_fd(int fd) noexcept {
+  if (!is_simulated(fd)) [[likely]] {
+    ::close(fd);
+    return;
+  }
+  // One that outlives its simulation is gone with it.
+  if (sched::worker* const here = sched::this_worker()) here->home().poller().close_own(fd);
+}
+
+}  // namespace
+
 result<io_descriptor> io_descriptor::adopt(int fd) noexcept {
   auto adopted = try_adopt(fd);
-  if (!adopted) ::close(fd);
+  if (!adopted) close_fd(fd);
   return adopted;
 }
 
 result<io_descriptor> io_descriptor::try_adopt(int fd) noexcept {
   // The poller is shared with the parent, which would be given our slots' addresses.
   if (sched::forked_without_exec()) sched::refuse_in_child("registers a descriptor");
-  const int flags = ::fcntl(fd, F_GETFL);
+  const int flags = is_simulated(fd) ? O_NONBLOCK : ::fcntl(fd, F_GETFL);
   if (flags < 0 || ((flags & O_NONBLOCK) == 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)) {
     return fail(error::from_errno(errno));
   }
@@ -357,8 +374,7 @@ void io_descriptor::shut_down() noexcept {
 
 void io_descriptor::close() noexcept {
   if (fd_ < 0) return;
-  const int fd = release();
-  ::close(fd);
+  close_fd(release());
 }
 
 int io_descriptor::release() noexcept {

@@ -184,6 +184,8 @@ class runtime_core {
   /// registered as idle, and is not any more when the first of them becomes ready.
   /// Returns: whether there were any.
   bool poll_io(clock::time_point until, worker* asleep = nullptr) noexcept;
+  /// Of whoever has learnt that a registered descriptor is ready.
+  void deliver_event(const poll::event& event) noexcept;
   /// The first of `count` numbers that no fiber of the process has as its id.
   static std::uint64_t take_ids(std::uint64_t count) noexcept;
 

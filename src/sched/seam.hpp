@@ -12,6 +12,10 @@ namespace exeunt::poll {
 class poller;
 }
 
+namespace exeunt::net {
+class socket_calls;
+}
+
 namespace exeunt::sched {
 struct fiber;
 class runtime_core;
@@ -60,9 +64,10 @@ struct seam {
   clock_source* clock = nullptr;
   poll::poller* poller = nullptr;
   fiber_chooser* chooser = nullptr;
-  std::uint64_t seed = 0;         ///< of the workers' random sources; 0: from the kernel
-  bool migrate_always = false;    ///< each wake-up moves the fiber to the next worker
-  bool blocking_in_line = false;  ///< blocking() calls its function itself
+  net::socket_calls* sockets = nullptr;  ///< in place of the system's
+  std::uint64_t seed = 0;                ///< of the workers' random sources; 0: from the kernel
+  bool migrate_always = false;           ///< each wake-up moves the fiber to the next worker
+  bool blocking_in_line = false;         ///< blocking() calls its function itself
   /// Asked before a thread of blocking() is started: an errno to fail with, or 0.
   int (*refuse_thread)() noexcept = nullptr;
 };

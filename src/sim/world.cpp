@@ -64,10 +64,11 @@ std::string seconds_of(clock::duration d) {
 
 }  // namespace
 
-world::world(choices& source, bool traced) : choices_{source}, traced_{traced} {
+world::world(choices& source, bool traced) : choices_{source}, traced_{traced}, sockets_{source} {
   parts_.clock = this;
   parts_.chooser = this;
   parts_.poller = this;
+  parts_.sockets = &sockets_;
   parts_.seed = 1;
   parts_.blocking_in_line = true;
   runtime_options options;
@@ -113,6 +114,7 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
                   function_ref<bool()> again) {
   driver_block_ = sched::this_fiber_block();
   home_ = &sched::this_worker()->home();
+  sockets_.belong_to(*home_);
   do {
     has_to_go_on_ = false;
     run_once(f);
@@ -125,6 +127,9 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
     }
     if (std::string verdict = judge(); !failed_ && !verdict.empty()) {
       fail_with(failure::reason::check, std::move(verdict));
+    }
+    if (const std::string open = sockets_.describe_open(); !failed_ && !open.empty()) {
+      fail_with(failure::reason::left, "these sockets are open still:\n" + open);
     }
     if (failed_ || left) return;
     has_to_go_on_ = again();
@@ -139,6 +144,7 @@ void world::run_once(function_ref<void()> f) {
   trace_.clear();
   fibers_.clear();
   things_.clear();
+  sockets_.reset();
   last_ = nullptr;
   preempted_ = false;
   ticket until_quiet;
@@ -217,7 +223,10 @@ bool world::nobody_ready(sched::runtime_core& home) noexcept {
   }
   const clock::time_point next = home.timers().next();
   if (!main_over_ && next != no_deadline) {
-    if (traced_ && next > now_) note("time moves on by " + seconds_of(next - now_));
+    if (traced_ && next > now_) {
+      note_leaving(nullptr);
+      note("time moves on by " + seconds_of(next - now_));
+    }
     now_ = std::max(now_, next);
     home.timers().fire_due(now_);
     return true;
@@ -238,11 +247,13 @@ void world::woken_from_outside() noexcept {
       "made and used inside only");
 }
 
-// No descriptors.
-result<> world::add(int /*fd*/, std::uint64_t /*token*/) noexcept {
-  return fail(std::make_error_code(std::errc::operation_not_supported));
+result<> world::add(int fd, std::uint64_t token) noexcept {
+  if (fd < first_own) return fail(std::make_error_code(std::errc::operation_not_supported));
+  sockets_.watch(fd, token);
+  return {};
 }
-void world::remove(int /*fd*/) noexcept {}
+void world::remove(int fd) noexcept { sockets_.unwatch(fd); }
+void world::close_own(int fd) noexcept { sockets_.close(fd); }
 
 std::size_t world::wait(poll::event* /*events*/, std::size_t /*room*/,
                         clock::time_point until) noexcept {
@@ -289,23 +300,30 @@ void world::started(sched::fiber& fresh) noexcept {
 
 void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
   if (!traced_) return;
-  const sched::fiber* const before = std::exchange(last_, &next);
-  if (before != nullptr && before != driver_block_) {
-    bool waits_on = before == &next;
-    for (; others != nullptr; others = others->next) waits_on = waits_on || others == before;
-    if (before->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
-      note(name_of(*before) + " waits: " + detail::to_string(before->waits_for) +
-           (before->waits_on == nullptr
-                ? std::string{}
-                : " " + std::to_string(number_of(things_, before->waits_on))));
-    } else if (waits_on) {
-      if (before == &next) return;
-      note(name_of(*before) + (was_preempted_ ? " is preempted" : " gives way"));
-    } else {
-      note(name_of(*before) + " ends");
-    }
+  if (last_ == &next && last_->state.load(memory_order_relaxed) != sched::fiber_state::parked) {
+    return;  // It gave way, and goes on.
   }
+  note_leaving(others);
+  last_ = &next;
   if (&next != driver_block_) note(name_of(next) + " runs");
+}
+
+// What the fiber that ran last has come to; `others` are ready.
+void world::note_leaving(const sched::fiber* others) {
+  const sched::fiber* const before = std::exchange(last_, nullptr);
+  if (before == nullptr || before == driver_block_) return;
+  bool is_ready = false;
+  for (; others != nullptr; others = others->next) is_ready = is_ready || others == before;
+  std::string what = " ends";
+  if (before->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
+    what = std::string{" waits: "} + detail::to_string(before->waits_for);
+    if (before->waits_on != nullptr) {
+      what += " " + std::to_string(number_of(things_, before->waits_on));
+    }
+  } else if (is_ready) {
+    what = was_preempted_ ? " is preempted" : " gives way";
+  }
+  note(name_of(*before) + what);
 }
 
 std::string world::dump() {

@@ -21,6 +21,7 @@
 #include "poll/poller.hpp"
 #include "sched/seam.hpp"
 #include "sim/choices.hpp"
+#include "sim/network_core.hpp"
 
 namespace exeunt::sim {
 
@@ -56,6 +57,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   /// The one that the caller is a fiber of; null if it is none.
   [[nodiscard]] static world* current() noexcept;
   void settle();
+  [[nodiscard]] network_core& sockets() noexcept { return sockets_; }
 
  private:
   struct numbered {
@@ -74,6 +76,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   std::uint32_t choose_below(std::uint32_t bound, std::uint32_t random) noexcept override;
   result<> add(int fd, std::uint64_t token) noexcept override;
   void remove(int fd) noexcept override;
+  void close_own(int fd) noexcept override;
   std::size_t wait(poll::event* events, std::size_t room,
                    clock::time_point until) noexcept override;
   void wake() noexcept override;
@@ -86,6 +89,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   [[nodiscard]] std::string name_of(const sched::fiber& which);
   [[nodiscard]] std::size_t number_of(std::vector<numbered>& all, const void* what);
   void note(const std::string& event);
+  void note_leaving(const sched::fiber* others);
 
   choices& choices_;
   const bool traced_;
@@ -109,6 +113,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   detail::atomic<std::uint32_t> sealed_{0};
   detail::atomic<std::uint32_t> woken_{0};  // Of the poller: a futex.
   detail::atomic<std::uint32_t> done_{0};   // A futex, too.
+  network_core sockets_;
   detail::seam parts_;
   std::optional<runtime> runtime_;
 };

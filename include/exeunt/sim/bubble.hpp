@@ -59,9 +59,9 @@ class EXEUNT_API failure : public std::runtime_error {
 ///          an exception escapes from a fiber. After a failure what waited is abandoned: its frames
 ///          are never unwound.
 /// Inside:  fibers, channels, locks, timers, contexts and groups do as always. blocking(f) calls f.
-///          There are no descriptors, and no other threads: to wake a fiber inside from outside, or
-///          the reverse, ends the process with a message. So what is shared by both must not be
-///          used.
+///          There are no descriptors but those of a sim::network, and no other threads: to wake a
+///          fiber inside from outside, or the reverse, ends the process with a message. So what is
+///          shared by both must not be used.
 /// Threads: any but a fiber's. Several bubbles may run at once, on several threads.
 /// Cost:    two threads' start, some 100 us.
 template <typename F>
