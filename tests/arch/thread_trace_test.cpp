@@ -19,6 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+#if !EXEUNT_TSAN  // It keeps signals back until the thread makes a call that it knows.
 std::atomic<int> spinner{0};
 std::atomic<bool> over{false};
 
@@ -28,7 +29,6 @@ std::atomic<bool> over{false};
   }
 }
 
-#if !EXEUNT_TSAN  // It keeps signals back until the thread makes a call that it knows.
 // Goal:   the innermost frames are those of what the thread does, and the program's own handler
 //         for the signal is there again afterwards.
 // Method: a thread that spins in a function whose name can be found.
