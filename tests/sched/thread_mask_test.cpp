@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
+#include <cstdlib>
 #include <thread>
 
 #include <exeunt/sched/blocking.hpp>
@@ -73,6 +74,9 @@ TEST(thread_mask, what_the_runtimes_maker_blocks_stays_blocked) {
 
 // Our own threads that serve signals block them all, and may be the first to need a runtime.
 TEST(thread_mask, a_maker_that_blocks_everything_is_no_model) {
+  if (std::getenv("EXEUNT_TEST_PROGRAM") != nullptr) {
+    GTEST_SKIP() << "/proc shows the mask of qemu's own thread, which blocks everything at times";
+  }
   sigset_t all;
   sigfillset(&all);
   ASSERT_FALSE(blocked_here(SIGTERM)) << "this is the main thread, the model";
