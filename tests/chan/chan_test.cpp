@@ -25,7 +25,7 @@
 #include <exeunt/sched/go.hpp>
 
 #include "chan/parked.hpp"
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 
 namespace exeunt {
 namespace {
@@ -34,8 +34,8 @@ using detail::wait_reason;
 using test::until_parked;
 using namespace std::chrono_literals;
 
-class chan_test : public test::on_workers {};
-EXEUNT_ON_WORKERS(chan_test);
+class chan_test : public test::explored {};
+EXEUNT_EXPLORED(chan_test);
 
 constexpr std::size_t capacities_max = 20;
 
@@ -113,6 +113,7 @@ TEST_P(chan_test, serves_senders_in_order) {
 
 // CH-03: a chain of many fibers, each parked.
 TEST_P(chan_test, ch_03_passes_through_a_chain) {
+  if (is_simulated()) GTEST_SKIP() << "too many fibers for many schedules";
 #ifdef EXEUNT_TSAN
   static constexpr int links = 1'000;  // The tool has room for some 8 000 fibers.
 #else
@@ -726,6 +727,7 @@ TEST_P(chan_test, may_die_as_soon_as_it_has_delivered) {
 
 // Plain threads use channels as fibers do.
 TEST_P(chan_test, connects_threads_and_fibers) {
+  if (is_simulated()) GTEST_SKIP() << "a simulation has no threads";
   for (const std::size_t capacity : {std::size_t{0}, std::size_t{1}, std::size_t{16}}) {
     run([capacity] {
       const chan<int> to_thread{capacity};

@@ -23,7 +23,7 @@
 #include <exeunt/sched/go.hpp>
 
 #include "chan/parked.hpp"
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 
 namespace exeunt {
 namespace {
@@ -32,8 +32,8 @@ using detail::wait_reason;
 using test::until_parked;
 using namespace std::chrono_literals;
 
-class select_test : public test::on_workers {};
-EXEUNT_ON_WORKERS(select_test);
+class select_test : public test::explored {};
+EXEUNT_EXPLORED(select_test);
 
 constexpr auto ignore = [](auto&&...) {};
 constexpr auto never = [](auto&&...) { ADD_FAILURE() << "a case that was not ready won"; };
@@ -571,6 +571,7 @@ TEST_P(select_test, its_channels_may_die_at_once) {
 }
 
 TEST_P(select_test, is_for_plain_threads_too) {
+  if (is_simulated()) GTEST_SKIP() << "a simulation has no threads";
   run([] {
     const chan<int> a;
     const chan<int> b{2};

@@ -18,7 +18,7 @@
 #include <exeunt/sched/go.hpp>
 
 #include "chan/parked.hpp"
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 
 namespace exeunt {
 namespace {
@@ -27,8 +27,8 @@ using detail::wait_reason;
 using test::until_parked;
 using namespace std::chrono_literals;
 
-class selector_test : public test::on_workers {};
-EXEUNT_ON_WORKERS(selector_test);
+class selector_test : public test::explored {};
+EXEUNT_EXPLORED(selector_test);
 
 // SE-24: every subset of the kinds of cases; what wins must have been possible.
 TEST_P(selector_test, se_24_chooses_what_is_possible) {

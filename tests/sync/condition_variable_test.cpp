@@ -15,7 +15,7 @@
 #include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -27,7 +27,7 @@ using detail::wait_reason;
 static_assert(!std::is_copy_constructible_v<condition_variable>);
 static_assert(!std::is_move_constructible_v<condition_variable>);
 
-class condition_variable_test : public test::on_workers {};
+class condition_variable_test : public test::explored {};
 
 // SY-24: nobody is awake before a signal, each wakes exactly one, in the order of their waits.
 TEST_P(condition_variable_test, each_notify_wakes_one_in_order) {
@@ -222,7 +222,7 @@ TEST(condition_variable_death, a_wait_without_the_lock_is_fatal) {
   EXPECT_DEATH(changed.wait(held), "without its lock");
 }
 
-EXEUNT_ON_WORKERS(condition_variable_test);
+EXEUNT_EXPLORED(condition_variable_test);
 
 }  // namespace
 }  // namespace exeunt

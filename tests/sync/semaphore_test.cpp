@@ -13,7 +13,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 using detail::wait_reason;
 
-class semaphore_test : public test::on_workers {};
+class semaphore_test : public test::explored {};
 
 // SY-05: of size 1 it is a lock; the counter is plain.
 TEST_P(semaphore_test, of_size_one_excludes) {
@@ -159,7 +159,7 @@ TEST_P(semaphore_test, more_than_there_is_waits_for_the_context_and_blocks_nobod
   });
 }
 
-EXEUNT_ON_WORKERS(semaphore_test);
+EXEUNT_EXPLORED(semaphore_test);
 
 }  // namespace
 }  // namespace exeunt

@@ -18,7 +18,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -31,7 +31,7 @@ using detail::wait_reason;
 static_assert(!std::is_copy_constructible_v<wait_group>);
 static_assert(!std::is_move_constructible_v<wait_group>);
 
-class wait_group_test : public test::on_workers {};
+class wait_group_test : public test::explored {};
 
 TEST_P(wait_group_test, wait_for_nothing_returns_at_once) {
   run([] {
@@ -121,6 +121,7 @@ TEST_P(wait_group_test, go_runs_and_counts) {
 }
 
 TEST_P(wait_group_test, wakes_all_who_wait_fibers_and_threads) {
+  if (is_simulated()) GTEST_SKIP() << "a simulation has no threads";
   run([] {
     wait_group group;
     std::atomic<int> woken = 0;
@@ -307,7 +308,7 @@ TEST(wait_group_death, destruction_under_a_waiter_is_fatal) {
   EXPECT_DEATH(destroyed(), "destroyed while somebody waits");
 }
 
-EXEUNT_ON_WORKERS(wait_group_test);
+EXEUNT_EXPLORED(wait_group_test);
 
 }  // namespace
 }  // namespace exeunt

@@ -15,7 +15,7 @@
 #include <exeunt/sched/go.hpp>
 
 #include "support/child.hpp"
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -24,7 +24,7 @@ namespace {
 using namespace std::chrono_literals;
 using detail::wait_reason;
 
-class sleep_test : public test::on_workers {};
+class sleep_test : public test::explored {};
 
 // TM-01: other timers that come and go meanwhile do not shorten it.
 TEST_P(sleep_test, lasts_at_least_as_long_as_asked) {
@@ -118,7 +118,7 @@ TEST(sleep_on_threads, works_without_a_fiber) {
   sleeper.join();
 }
 
-EXEUNT_ON_WORKERS(sleep_test);
+EXEUNT_EXPLORED(sleep_test);
 
 // The destructors of statics run when the default runtime has stopped: nobody fires timers then.
 TEST(sleep_at_exit, needs_no_runtime) {

@@ -11,7 +11,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/time/timer.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -25,7 +25,7 @@ static_assert(!std::is_copy_constructible_v<ticker>);
 
 void until_due_have_fired() { static_cast<void>(after(1ms).recv()); }
 
-class ticker_test : public test::on_workers {};
+class ticker_test : public test::explored {};
 
 // TM-17: no tick comes early, and the period does not drift, whatever the machine does.
 TEST_P(ticker_test, ticks_at_multiples_of_its_period) {
@@ -167,7 +167,7 @@ TEST_P(ticker_test, a_move_takes_the_ticker_along) {
   });
 }
 
-EXEUNT_ON_WORKERS(ticker_test);
+EXEUNT_EXPLORED(ticker_test);
 
 }  // namespace
 }  // namespace exeunt

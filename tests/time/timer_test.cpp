@@ -21,7 +21,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
 #include "support/until_parked.hpp"
 
 namespace exeunt {
@@ -38,7 +38,7 @@ static_assert(std::is_nothrow_move_constructible_v<timer>);
 // Timers fire in the order of their deadlines: after this, all that are due now have fired.
 void until_due_have_fired() { static_cast<void>(after(1ms).recv()); }
 
-class timer_test : public test::on_workers {};
+class timer_test : public test::explored {};
 
 // TM-04.
 TEST_P(timer_test, fires_no_earlier_than_asked) {
@@ -397,7 +397,7 @@ TEST(timer_death, stop_of_one_that_was_moved_from_is_fatal) {
   EXPECT_DEATH(moved(), "moved from");
 }
 
-EXEUNT_ON_WORKERS(timer_test);
+EXEUNT_EXPLORED(timer_test);
 
 }  // namespace
 }  // namespace exeunt
