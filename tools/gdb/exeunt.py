@@ -54,6 +54,7 @@ WORDS = {
     "io_connect": "connect",
     "blocking": "blocking call",
     "drain": "drain",
+    "simulation": "the others of a simulation",
 }
 
 NO_PROCESS = "There is no process and no core file."
