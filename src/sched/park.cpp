@@ -217,10 +217,10 @@ std::uint64_t next_source_id() noexcept {
   return last.fetch_add(1, memory_order_relaxed) + 1;  // order: only uniqueness counts.
 }
 
-atomic<bool> simulating{false};
+atomic<int> simulations{0};
 
 bool is_simulated() noexcept {
-  if (!simulating.load(memory_order_relaxed)) return false;  // order: as in step().
+  if (simulations.load(memory_order_relaxed) == 0) return false;  // order: as in step().
   const worker* const here = sched::this_worker();
   return here != nullptr && here->home().seam().chooser != nullptr;
 }

@@ -49,8 +49,6 @@ namespace {
 // Tests print, and test libraries print much.
 constexpr std::size_t stack_bytes = std::size_t{256} * 1024;
 
-detail::atomic<int> worlds{0};
-
 void claim_and_wake(ticket& whose) noexcept {
   wakeup due;
   if (whose.claim(&whose, due)) due.fire();
@@ -79,8 +77,7 @@ world::world(choices& source, bool traced) : choices_{source}, traced_{traced}, 
     fail_by("an exception left a fiber: ", panic.what);
   };
   // order: relaxed; what is simulated is started after this.
-  worlds.fetch_add(1, memory_order_relaxed);
-  detail::simulating.store(true, memory_order_relaxed);
+  detail::simulations.fetch_add(1, memory_order_relaxed);
   runtime_.emplace(std::move(options));
 }
 
@@ -89,9 +86,7 @@ world::~world() {
   // Not by the runtime's own stop(), which would tell of each fiber that is left.
   if (home_ != nullptr) static_cast<void>(home_->stop(false));
   runtime_.reset();
-  if (worlds.fetch_sub(1, memory_order_relaxed) == 1) {
-    detail::simulating.store(false, memory_order_relaxed);
-  }
+  detail::simulations.fetch_sub(1, memory_order_relaxed);
 }
 
 void world::run(function_ref<void()> f, function_ref<std::string()> judge,

@@ -249,14 +249,14 @@ EXEUNT_NO_TSAN inline void checkpoint(turn& here) noexcept {
 }
 EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 
-/// Whether there is a simulated runtime in this process.
-EXEUNT_API extern atomic<bool> simulating;
+/// How many simulated runtimes there are in this process.
+EXEUNT_API extern atomic<int> simulations;
 EXEUNT_API void step_simulated() noexcept;
 /// Every call of the library that others can tell the time of begins with this: a simulation may
 /// let another fiber run before it. Nothing else, and a load of a constant, in production.
 EXEUNT_NO_TSAN inline void step() noexcept {
   // order: relaxed; a simulation begins by starting a fiber.
-  if (simulating.load(memory_order_relaxed)) [[unlikely]]
+  if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
     step_simulated();
 }
 
