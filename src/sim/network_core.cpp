@@ -20,6 +20,7 @@
 #include <stdexcept>
 
 #include <exeunt/base/assert.hpp>
+#include <exeunt/base/race.hpp>
 
 #include "poll/poller.hpp"
 #include "sched/runtime_core.hpp"
@@ -45,6 +46,7 @@ bool is_any(const net::address& one) {
 // --- the whole
 
 void network_core::reset() noexcept {
+  const detail::race_ignore own;
   is_up_ = false;
   sockets_.clear();
   due_.clear();
@@ -53,11 +55,13 @@ void network_core::reset() noexcept {
 }
 
 void network_core::up(const network_options& options) {
+  const detail::race_ignore own;
   options_ = options;
   is_up_ = true;
 }
 
 void network_core::down() noexcept {
+  const detail::race_ignore own;
   is_up_ = false;
   for (std::size_t i = 0; i < sockets_.size(); ++i) {
     if (sockets_[i] != nullptr) break_off(first + static_cast<int>(i), *sockets_[i]);
@@ -72,6 +76,7 @@ std::size_t network_core::open_sockets() const noexcept {
 }
 
 std::string network_core::describe_open() const {
+  const detail::race_ignore own;
   std::string text;
   for (const auto& one : sockets_) {
     if (one == nullptr) continue;
@@ -85,6 +90,7 @@ std::string network_core::describe_open() const {
 }
 
 void network_core::watch(int fd, std::uint64_t token) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr) return;
   one->watched = true;
@@ -169,6 +175,7 @@ void network_core::post_in_order(socket& from, delivery what, clock::duration af
 }
 
 clock::time_point network_core::deliver_due(clock::time_point now) noexcept {
+  const detail::race_ignore own;
   delivering_ = true;
   while (!due_.empty() && due_.begin()->first.first <= now) {
     auto next = due_.extract(due_.begin());
@@ -260,6 +267,7 @@ void network_core::deliver(delivery& what) noexcept {
 // --- as the system calls
 
 int network_core::open(net::family of) {
+  const detail::race_ignore own;
   if (!is_up_) return -EOPNOTSUPP;
   auto made = std::make_unique<socket>();
   made->family = of;
@@ -267,6 +275,7 @@ int network_core::open(net::family of) {
 }
 
 int network_core::listen(int fd, const net::address& where, int backlog) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr || one->at != stage::fresh) return -EINVAL;
   net::address at = where;
@@ -289,6 +298,7 @@ int network_core::listen(int fd, const net::address& where, int backlog) {
 }
 
 int network_core::accept(int fd, net::address& from) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr || one->at != stage::listening) return -EINVAL;
   if (one->clients.empty()) return -EAGAIN;
@@ -300,6 +310,7 @@ int network_core::accept(int fd, net::address& from) {
 }
 
 int network_core::connect(int fd, const net::address& to) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr || one->at != stage::fresh) return -EINVAL;
   one->local = fresh_address(to);
@@ -310,6 +321,7 @@ int network_core::connect(int fd, const net::address& to) {
 }
 
 int network_core::connect_outcome(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   if (one == nullptr) return -EBADF;
   if (one->at == stage::refused) return one->broken ? -ECONNRESET : -ECONNREFUSED;
@@ -317,6 +329,7 @@ int network_core::connect_outcome(int fd) {
 }
 
 std::ptrdiff_t network_core::receive(int fd, net::buffer into) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr) return -EBADF;
   if (one->broken) return -ECONNRESET;
@@ -334,6 +347,7 @@ std::ptrdiff_t network_core::receive(int fd, net::buffer into) {
 
 std::ptrdiff_t network_core::send(int fd, std::span<const net::const_buffer> from,
                                   std::size_t offset) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr) return -EBADF;
   if (one->broken) return -ECONNRESET;
@@ -391,6 +405,7 @@ std::ptrdiff_t network_core::send(int fd, std::span<const net::const_buffer> fro
 }
 
 int network_core::shutdown_write(int fd) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr || one->at != stage::connected || one->broken) return -ENOTCONN;
   if (!std::exchange(one->shut, true)) {
@@ -400,10 +415,12 @@ int network_core::shutdown_write(int fd) {
 }
 
 void network_core::discard_on_close(int fd) {
+  const detail::race_ignore own;
   if (socket* const one = find(fd)) one->discards = true;
 }
 
 void network_core::close(int fd) {
+  const detail::race_ignore own;
   socket* const one = find(fd);
   if (one == nullptr) return;
   one->watched = false;
@@ -426,21 +443,25 @@ void network_core::close(int fd) {
 }
 
 net::address network_core::local_address(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   return one == nullptr ? net::address{} : one->local;
 }
 
 net::address network_core::peer_address(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   return one == nullptr ? net::address{} : one->remote;
 }
 
 bool network_core::is_listening(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   return one != nullptr && one->at == stage::listening;
 }
 
 std::size_t network_core::waiting(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   return one == nullptr ? 0 : one->clients.size();
 }
@@ -449,10 +470,12 @@ std::size_t network_core::waiting(int fd) {
 std::size_t network_core::handshakes(int /*fd*/) { return 0; }
 
 void network_core::stop_incoming(int fd) {
+  const detail::race_ignore own;
   if (socket* const one = find(fd)) one->deaf = true;
 }
 
 net::socket_calls::state network_core::look(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   if (one == nullptr) return {.readable = true, .ended = true};
   const bool over = one->ended || one->broken;
@@ -460,6 +483,7 @@ net::socket_calls::state network_core::look(int fd) {
 }
 
 bool network_core::all_arrived(int fd) {
+  const detail::race_ignore own;
   const socket* const one = find(fd);
   return one == nullptr || one->on_the_way == 0;
 }

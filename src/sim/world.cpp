@@ -25,6 +25,7 @@
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/error.hpp>
+#include <exeunt/base/race.hpp>
 #include <exeunt/sched/boundary.hpp>
 #include <exeunt/sched/go.hpp>
 
@@ -97,10 +98,12 @@ void world::run(function_ref<void()> f, function_ref<std::string()> judge,
     sealed_.store(1, memory_order_relaxed);
     drive(f, judge, again);
     sealed_.store(0, memory_order_relaxed);
+    detail::race_release(&done_);
     done_.store(1, memory_order_release);
     sched::futex_wake(done_, 1);
   });
   while (done_.load(memory_order_acquire) == 0) sched::futex_wait(done_, 0);
+  detail::race_acquire(&done_);
 }
 
 // --- inside
@@ -113,6 +116,7 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
   do {
     has_to_go_on_ = false;
     run_once(f);
+    detail::race_acquire(home_);  // What its fibers did; see run_body() in worker.cpp.
     const bool left = home_->alive() > 1;
     if (left && !failed_) {
       fail_with(main_over_ ? failure::reason::left : failure::reason::deadlock,
@@ -163,6 +167,7 @@ void world::run_once(function_ref<void()> f) {
 }
 
 void world::fail_with(failure::reason why, std::string text, std::exception_ptr thrown) {
+  const detail::race_ignore own;
   if (failed_) return;  // The first is the cause.
   if (traced_) note("failed: " + text);
   failed_.emplace(why, std::move(text), std::move(thrown));
@@ -187,19 +192,24 @@ world* world::current() noexcept {
 
 void world::settle() {
   ticket others_wait;
-  settling_.push_back(&others_wait);
+  {
+    const detail::race_ignore own;
+    settling_.push_back(&others_wait);
+  }
   detail::park(others_wait, wait_reason::simulation, nullptr);  // Woken by: nobody_ready().
 }
 
 // --- what the scheduler asks
 
 std::size_t world::choose(std::size_t ready_count) noexcept {
+  const detail::race_ignore own;
   was_preempted_ = std::exchange(preempted_, false);
   if (was_preempted_) return preempted_for_;
   return choices_.decide(choice_of::next, static_cast<std::uint32_t>(ready_count));
 }
 
 bool world::preempts(std::size_t others) noexcept {
+  const detail::race_ignore own;
   if (sched::this_fiber_block() == driver_block_ || others == 0) return false;
   const std::uint32_t taken =
       choices_.decide(choice_of::preemption, static_cast<std::uint32_t>(others) + 1);
@@ -211,6 +221,7 @@ bool world::preempts(std::size_t others) noexcept {
 }
 
 bool world::nobody_ready(sched::runtime_core& home) noexcept {
+  const detail::race_ignore own;
   if (!settling_.empty()) {
     const std::vector<ticket*> all = std::exchange(settling_, {});
     for (ticket* const one : all) claim_and_wake(*one);
@@ -232,6 +243,7 @@ bool world::nobody_ready(sched::runtime_core& home) noexcept {
 }
 
 std::uint32_t world::choose_below(std::uint32_t bound, std::uint32_t /*random*/) noexcept {
+  const detail::race_ignore own;
   return choices_.decide(choice_of::number, bound);
 }
 
@@ -281,6 +293,7 @@ std::string world::name_of(const sched::fiber& which) {
 }
 
 void world::started(sched::fiber& fresh) noexcept {
+  const detail::race_ignore own;
   if (!traced_ || driver_block_ == nullptr) return;
   // The block may have been another's, which keeps its number.
   for (numbered& one : fibers_) {
@@ -294,6 +307,7 @@ void world::started(sched::fiber& fresh) noexcept {
 }
 
 void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
+  const detail::race_ignore own;
   if (!traced_) return;
   if (last_ == &next && last_->state.load(memory_order_relaxed) != sched::fiber_state::parked) {
     return;  // It gave way, and goes on.
@@ -322,6 +336,7 @@ void world::note_leaving(const sched::fiber* others) {
 }
 
 std::string world::dump() {
+  const detail::race_ignore own;
   std::string text;
   for (const fiber_info& one : home_->fibers()) {
     if (one.id == driver_block_->id.load(memory_order_relaxed)) continue;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -59,7 +60,7 @@ TEST(bubble, fc_02_may_be_empty) {
 }
 
 EXEUNT_SIM_TEST(bubble, fc_02_settle_waits_for_the_others) {
-  bool done = false;
+  std::atomic<bool> done{false};
   go([&] {
     for (int i = 0; i < 10; ++i) yield();
     done = true;
@@ -87,8 +88,8 @@ EXEUNT_SIM_TEST(bubble, fc_04_timers_fire_at_their_moment) {
 
 // FC-05
 TEST(bubble, fc_05_what_timers_start_belongs_to_it_until_its_end) {
-  int count = 0;
-  bool late = false;
+  std::atomic<int> count{0};
+  std::atomic<bool> late{false};
   sim::bubble([&] {
     auto first = after_func(1s, [&] { ++count; });
     auto second = after_func(3s, [&] {
@@ -111,7 +112,7 @@ EXEUNT_SIM_TEST(bubble, fc_06_what_is_due_needs_no_waiting) {
   timer past{-1s};
   EXPECT_TRUE(past.channel().recv());
   EXPECT_EQ(clock::now(), sim::epoch);
-  bool ran = false;
+  std::atomic<bool> ran{false};
   const auto called = after_func(0s, [&] { ran = true; });
   while (!ran) yield();
   EXPECT_EQ(clock::now(), sim::epoch);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -34,6 +35,7 @@ sim::explore_options all(const std::string& name) {
   return {.name = name, .schedules = 2'000'000, .preemptions = preemptions, .exhaustive = true};
 }
 
+#ifndef EXEUNT_TSAN  // To which a send and a close that are not ordered are a race, as they are.
 class close_test : public ::testing::TestWithParam<std::size_t> {};
 INSTANTIATE_TEST_SUITE_P(capacity, close_test, ::testing::Values(0U, 1U, 2U),
                          [](const auto& one) { return std::to_string(one.param); });
@@ -67,6 +69,7 @@ TEST_P(close_test, of_a_channel_in_use) {
   EXPECT_TRUE(sum.covered);
   RecordProperty("schedules", std::to_string(sum.schedules));
 }
+#endif
 
 // Goal:   two selects that offer each other both ways on two channels agree on one.
 TEST(covered, select_against_select) {
@@ -118,7 +121,7 @@ TEST(covered, cancel_against_the_end_of_a_child) {
   const auto sum = sim::expect_explored(all("contexts"), [] {
     const auto parent = with_cancel(context::background());
     const auto child = with_cancel(parent.ctx);
-    int ran = 0;
+    std::atomic<int> ran{0};
     bool stopped = false;
     wait_group group;
     {
@@ -143,7 +146,7 @@ TEST(covered, cancel_against_the_end_of_a_child) {
 TEST(covered, a_wait_group_used_again) {
   const auto sum = sim::expect_explored(all("wait_group"), [] {
     wait_group group;
-    int done = 0;
+    std::atomic<int> done{0};
     group.go([&] { ++done; });
     group.wait();
     EXPECT_EQ(done, 1);

@@ -4,6 +4,8 @@
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <optional>
 #include <set>
@@ -61,9 +63,12 @@ void lose_an_update() {
 TEST(explore, exhaustive_meets_every_order_once) {
   std::multiset<std::string> orders;
   const auto sum = sim::explore({.name = "orders", .preemptions = 0, .exhaustive = true}, [&] {
-    std::string order;
+    std::string order(3, ' ');
+    std::atomic<std::size_t> places{0};
     wait_group group;
-    for (const char name : {'a', 'b', 'c'}) group.go([&order, name] { order += name; });
+    for (const char name : {'a', 'b', 'c'}) {
+      group.go([&order, &places, name] { order[places++] = name; });
+    }
     group.wait();
     orders.insert(order);
   });
@@ -169,7 +174,7 @@ TEST(explore, an_expectation_that_fails_is_a_failure_of_its_schedule) {
     const ::testing::ScopedFakeTestPartResultReporter interceptor{
         ::testing::ScopedFakeTestPartResultReporter::INTERCEPT_ALL_THREADS, &noted};
     sim::expect_explored({.name = "expects"}, [] {
-      int last = 0;
+      std::atomic<int> last{0};
       wait_group group;
       for (int i = 1; i <= 2; ++i) group.go([&last, i] { last = i; });
       group.wait();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ten classic mistakes, each in a small program, and each program without it. An exploration finds
 // each within the stated number of schedules, whichever of three seeds it begins with, and nothing
-// in the repaired ones.
+// in the repaired ones. Not for ThreadSanitizer: most of the mistakes are races.
 
 #include <gtest/gtest.h>
 
