@@ -152,7 +152,7 @@ function(exeunt_test room)
   exeunt_finish_executable(${target})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src
                              ${PROJECT_SOURCE_DIR}/tests)
-  # Lines are enough for reports, and all there is for a debugger makes a quarter of the compilation.
+  # Lines are enough for reports; the rest of what debuggers read is a quarter of the compilation.
   target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-g1> ${arg_OPTIONS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} ${arg_INSTEAD}
                         $<IF:$<BOOL:${arg_OWN_MAIN}>,GTest::gtest,GTest::gtest_main>)
