@@ -37,9 +37,8 @@ class socket_calls {
   [[nodiscard]] virtual address local_address(int fd) = 0;
   [[nodiscard]] virtual address peer_address(int fd) = 0;
   [[nodiscard]] virtual bool is_listening(int fd) = 0;
-  /// Of a listener: clients that accept() has not taken; those that are not in that queue yet.
+  /// Of a listener: clients that accept() has not taken.
   [[nodiscard]] virtual std::size_t waiting(int fd) = 0;
-  [[nodiscard]] virtual std::size_t handshakes(int fd) = 0;
   /// From now on nobody new gets an answer.
   virtual void stop_incoming(int fd) = 0;
   /// Whether there is something to read, an end or a reset included; and whether it is an end.

@@ -63,8 +63,8 @@ void network_core::up(const network_options& options) {
 void network_core::down() noexcept {
   const detail::race_ignore own;
   is_up_ = false;
-  for (std::size_t i = 0; i < sockets_.size(); ++i) {
-    if (sockets_[i] != nullptr) break_off(first + static_cast<int>(i), *sockets_[i]);
+  for (const auto& one : sockets_) {
+    if (one != nullptr) break_off(*one);
   }
   due_.clear();
   deliveries_timer_.stop();
@@ -100,7 +100,7 @@ void network_core::watch(int fd, std::uint64_t token) {
   const bool readable = now.readable || (one->at == stage::listening && !one->clients.empty());
   const bool writable =
       one->at == stage::refused || (one->at == stage::connected && room(*one) > 0);
-  if (readable || writable) arrive(fd, *one, readable, writable);
+  if (readable || writable) arrive(*one, readable, writable);
 }
 
 void network_core::unwatch(int fd) noexcept {
@@ -185,7 +185,7 @@ clock::time_point network_core::deliver_due(clock::time_point now) noexcept {
   return due_.empty() ? no_deadline : due_.begin()->first.first;
 }
 
-void network_core::arrive(int /*fd*/, socket& at, bool readable, bool writable) noexcept {
+void network_core::arrive(socket& at, bool readable, bool writable) noexcept {
   if (!at.watched) return;
   home_->deliver_event({.token = at.token,
                         .readable = readable,
@@ -193,11 +193,11 @@ void network_core::arrive(int /*fd*/, socket& at, bool readable, bool writable) 
                         .ended = at.ended || at.broken});
 }
 
-void network_core::break_off(int fd, socket& one) noexcept {
+void network_core::break_off(socket& one) noexcept {
   one.broken = true;
   one.peer = -1;
   if (one.at == stage::connecting) one.at = stage::refused;
-  arrive(fd, one, true, true);
+  arrive(one, true, true);
 }
 
 void network_core::deliver(delivery& what) noexcept {
@@ -207,7 +207,7 @@ void network_core::deliver(delivery& what) noexcept {
     case delivery::what::bytes:
       if (from != nullptr) from->on_the_way -= what.bytes.size();
       if (to == nullptr) {
-        if (from != nullptr) break_off(what.from, *from);  // I3
+        if (from != nullptr) break_off(*from);  // I3
         return;
       }
       if (to->broken) return;
@@ -216,16 +216,16 @@ void network_core::deliver(delivery& what) noexcept {
         to->read_to = 0;
       }
       to->inbox.insert(to->inbox.end(), what.bytes.begin(), what.bytes.end());
-      return arrive(what.to, *to, true, false);
+      return arrive(*to, true, false);
     case delivery::what::end:
       if (to == nullptr || to->broken) return;
       to->ended = true;
-      return arrive(what.to, *to, true, false);
+      return arrive(*to, true, false);
     case delivery::what::reset:
-      if (to != nullptr) break_off(what.to, *to);
+      if (to != nullptr) break_off(*to);
       return;
     case delivery::what::room:
-      if (to != nullptr) arrive(what.to, *to, false, true);
+      if (to != nullptr) arrive(*to, false, true);
       return;
     case delivery::what::request: {
       if (from == nullptr) return;  // It has given up.
@@ -245,22 +245,22 @@ void network_core::deliver(delivery& what) noexcept {
       made->peer = what.from;
       const int fd = add(std::move(made));
       listener->clients.push_back(fd);
-      arrive(door, *listener, true, false);
+      arrive(*listener, true, false);
       return post({.kind = delivery::what::answer, .to = what.from, .from = fd}, delay());
     }
     case delivery::what::answer:
       if (to == nullptr || to->at != stage::connecting) {
-        if (from != nullptr) break_off(what.from, *from);
+        if (from != nullptr) break_off(*from);
         return;
       }
       to->at = stage::connected;
       to->peer = what.from;
-      if (from == nullptr) return break_off(what.to, *to);
-      return arrive(what.to, *to, false, true);
+      if (from == nullptr) return break_off(*to);
+      return arrive(*to, false, true);
     case delivery::what::refusal:
       if (to == nullptr || to->at != stage::connecting) return;
       to->at = stage::refused;
-      return arrive(what.to, *to, true, true);
+      return arrive(*to, true, true);
   }
 }
 
@@ -340,7 +340,7 @@ std::ptrdiff_t network_core::receive(int fd, net::buffer into) {
   one->read_to += count;
   if (socket* const peer = find(one->peer); peer != nullptr && peer->wants_room) {
     peer->wants_room = false;
-    arrive(one->peer, *peer, false, true);
+    arrive(*peer, false, true);
   }
   return static_cast<std::ptrdiff_t>(count);
 }
@@ -363,7 +363,7 @@ std::ptrdiff_t network_core::send(int fd, std::span<const net::const_buffer> fro
   }
   if (happens(options_.resets)) {
     post({.kind = delivery::what::reset, .to = one->peer}, delay());
-    break_off(fd, *one);
+    break_off(*one);
     return -ECONNRESET;
   }
   std::size_t count = std::min(offered, free);
@@ -465,9 +465,6 @@ std::size_t network_core::waiting(int fd) {
   const socket* const one = find(fd);
   return one == nullptr ? 0 : one->clients.size();
 }
-
-// Requests that are on their way are nobody's yet; those that were answered wait in the queue.
-std::size_t network_core::handshakes(int /*fd*/) { return 0; }
 
 void network_core::stop_incoming(int fd) {
   const detail::race_ignore own;

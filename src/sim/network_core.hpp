@@ -64,7 +64,6 @@ class network_core final : public net::socket_calls {
   net::address peer_address(int fd) override;
   bool is_listening(int fd) override;
   std::size_t waiting(int fd) override;
-  std::size_t handshakes(int fd) override;
   void stop_incoming(int fd) override;
   state look(int fd) override;
   bool all_arrived(int fd) override;
@@ -124,8 +123,8 @@ class network_core final : public net::socket_calls {
   void post_in_order(socket& from, delivery what, clock::duration after);
   void deliver(delivery& what) noexcept;
   [[nodiscard]] clock::time_point deliver_due(clock::time_point now) noexcept;
-  void arrive(int fd, socket& at, bool readable, bool writable) noexcept;
-  void break_off(int fd, socket& one) noexcept;
+  void arrive(socket& at, bool readable, bool writable) noexcept;
+  void break_off(socket& one) noexcept;
 
   choices& choices_;
   sched::runtime_core* home_ = nullptr;

@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <source_location>
 #include <system_error>
 #include <utility>
 
@@ -59,6 +60,11 @@ std::string seconds_of(clock::duration d) {
   char text[32];
   std::snprintf(text, sizeof text, "%.9g s", std::chrono::duration<double>(d).count());
   return text;
+}
+
+std::string place_of(const std::source_location& at) {
+  const std::string_view file = at.file_name();
+  return std::string{file.substr(file.rfind('/') + 1)} + ":" + std::to_string(at.line());
 }
 
 }  // namespace
@@ -163,7 +169,6 @@ void world::run_once(function_ref<void()> f) {
     main_over_ = true;
   });
   detail::park(until_quiet, wait_reason::simulation, nullptr);  // Woken by: nobody_ready().
-  driver_ = nullptr;
 }
 
 void world::fail_with(failure::reason why, std::string text, std::exception_ptr thrown) {
@@ -299,11 +304,9 @@ void world::started(sched::fiber& fresh) noexcept {
   for (numbered& one : fibers_) {
     if (one.what == &fresh) one.what = nullptr;
   }
-  const std::string_view file = fresh.started_at.file_name();
   note(name_of(fresh) + " is started" +
        (fresh.name[0] != '\0' ? " as \"" + std::string{fresh.name} + "\"" : std::string{}) +
-       " at " + std::string{file.substr(file.rfind('/') + 1)} + ":" +
-       std::to_string(fresh.started_at.line()));
+       " at " + place_of(fresh.started_at));
 }
 
 void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
@@ -340,11 +343,9 @@ std::string world::dump() {
   std::string text;
   for (const fiber_info& one : home_->fibers()) {
     if (one.id == driver_block_->id.load(memory_order_relaxed)) continue;
-    const std::string_view file = one.started_at.file_name();
     text += "  ";
     text += one.name.empty() ? "fiber" : "\"" + one.name + "\"";
-    text += " started at " + std::string{file.substr(file.rfind('/') + 1)} + ":" +
-            std::to_string(one.started_at.line()) + " waits for " + one.waits_for + "\n";
+    text += " started at " + place_of(one.started_at) + " waits for " + one.waits_for + "\n";
   }
   return text;
 }

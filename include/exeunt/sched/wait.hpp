@@ -252,8 +252,8 @@ EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 /// How many simulated runtimes there are in this process.
 EXEUNT_API extern atomic<int> simulations;
 EXEUNT_API void step_simulated() noexcept;
-/// Every call of the library that others can tell the time of begins with this: a simulation may
-/// let another fiber run before it. Nothing else, and a load of a constant, in production.
+/// What is done with a channel, a lock, a group, a timer or a cancel begins with this: a simulation
+/// may let another fiber run before it. In production it is a load and a branch.
 EXEUNT_NO_TSAN inline void step() noexcept {
   // order: relaxed; a simulation begins by starting a fiber.
   if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
