@@ -54,6 +54,10 @@ using std::chrono::milliseconds;
 constexpr clock::duration shortest = std::chrono::microseconds{20};
 constexpr clock::duration longest = milliseconds{1};
 constexpr clock::duration longest_calm = milliseconds{4};
+// Who has blocked a thread is likely to do it again: for a while looks come at least so often, and
+// a thread that sleeps as long is stuck.
+constexpr clock::duration longest_wary = std::chrono::microseconds{200};
+constexpr clock::duration wary_for = milliseconds{100};
 // All idle for so long. To sleep at once would cost a wake-up for each request of a server that has
 // few.
 constexpr clock::duration sleep_after = milliseconds{50};
@@ -136,6 +140,7 @@ void monitor::loop() noexcept {
           interval = std::min(2 * interval, longest_calm);
           break;
       }
+      if (is_wary(now)) interval = std::min(interval, longest_wary);
     } else if (now - busy_until < sleep_after || home_.has_stackless()) {
       interval = std::min(2 * interval, longest_calm);
     } else {
@@ -186,7 +191,8 @@ monitor::found monitor::look(clock::time_point now) noexcept {
       continue;
     }
     stays = true;
-    if (now - last.since >= longest && is_stuck(w, last, now)) {
+    if (now - last.since >= (is_wary(now) ? longest_wary : longest) && is_stuck(w, last, now)) {
+      stuck_at_ = now;
       home_.give_up_on(w, turns);
       home_.share_queue_of(w);
     }
@@ -197,7 +203,9 @@ monitor::found monitor::look(clock::time_point now) noexcept {
   return somebody_idle || stays ? found::idlers : found::nothing;
 }
 
-// Of a worker that has stayed for a millisecond at least.
+bool monitor::is_wary(clock::time_point now) const noexcept { return now - stuck_at_ < wary_for; }
+
+// Of a worker that has stayed for a while.
 bool monitor::is_stuck(const worker& w, worker_sight& last, clock::time_point now) noexcept {
   const bool sleeps = is_asleep(w.thread_id());
   if (std::exchange(last.slept, sleeps) && sleeps) return true;

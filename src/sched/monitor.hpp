@@ -42,10 +42,12 @@ class monitor {
   enum class found : std::uint8_t { work, idlers, nothing };
 
   found look(clock::time_point now) noexcept;
+  [[nodiscard]] bool is_wary(clock::time_point now) const noexcept;
   static bool is_stuck(const worker& w, worker_sight& last, clock::time_point now) noexcept;
   void wake() noexcept;
 
   runtime_core& home_;
+  clock::time_point stuck_at_{};  // The last time that a worker was given up on.
   detail::atomic<std::uint32_t> called_{0};
   detail::atomic<bool> asleep_{false};
   detail::atomic<bool> over_{false};

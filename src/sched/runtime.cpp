@@ -427,6 +427,13 @@ fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
   return nullptr;
 }
 
+bool runtime_core::has_crowd(std::uint32_t least) noexcept {
+  for (const worker& w : workers_) {
+    if (w.queued() >= least) return true;
+  }
+  return false;
+}
+
 void runtime_core::wait_for_stack(fiber& fresh) noexcept {
   stackless_.push(fresh);
   // One that was given back before this is for the monitor to find.

@@ -144,10 +144,18 @@ class runtime_core {
     return over_.load(detail::memory_order_acquire);  // order: pairs with stop().
   }
   fiber* steal(worker& thief, std::uint32_t least) noexcept;
+  /// Any thread: whether so many wait in the queue of one worker at least. A hint.
+  bool has_crowd(std::uint32_t least) noexcept;
   worker_list& workers() noexcept { return workers_; }
   /// Any thread: whether some worker sleeps for lack of work.
   bool somebody_idle() const noexcept {
     return idle_count_.load(detail::memory_order_relaxed) != 0;  // order: a hint.
+  }
+  /// A worker that is awake: whether all others sleep.
+  bool others_sleep() const noexcept {
+    // order: relaxed, both; a hint.
+    return idle_count_.load(detail::memory_order_relaxed) + 1 >=
+           in_service_.load(detail::memory_order_relaxed);
   }
   /// Any thread: whether all that could run fibers sleep, and one at least would wake for more.
   bool is_idle() const noexcept {

@@ -63,9 +63,17 @@ constexpr clock::duration look_around_after = std::chrono::milliseconds{1};
 // While fibers take turns of some nanoseconds, a system call at each look around would be a quarter
 // of all time. So late may a ready descriptor be seen by a worker that has other work.
 constexpr clock::duration poll_every = std::chrono::microseconds{50};
+// So many in one queue are worth a theft's price.
+constexpr std::uint32_t crowd = 32;
 constexpr std::uint32_t block_cache_max = 256;
 // A signal handler and the C library's own frames need this much below the saved pointer.
 constexpr std::ptrdiff_t unguarded_margin = 4096;
+
+// Between two looks at others' queues: 1 to 4 us.
+void pause_search() noexcept {
+  constexpr int pauses = 100;
+  for (int i = 0; i < pauses; ++i) detail::cpu_relax();
+}
 
 }  // namespace
 
@@ -216,21 +224,44 @@ bool worker::look_around(bool in_passing) noexcept {
 }
 
 // A theft costs its victim's processor an interrupt, in all 4 to 8 us on the reference machine: as
-// much as many fibers need. So a thief is choosy, but only for as long as that.
+// much as many fibers need. So a thief is choosy, but only for as long as that, and not at all if
+// nobody else is awake whose fibers could become a crowd.
 fiber* worker::search() noexcept {
   constexpr int rounds = 4;  // As Go; each is a look at everybody's queue.
-  constexpr std::uint32_t crowd = 32;
-  constexpr int pauses = 100;
-  for (int round = 0; round < rounds; ++round) {
+  judge_theft();
+  if (reluctance_ > clock::duration::zero()) hold_back();
+  for (int round = home_.others_sleep() ? rounds - 1 : 0; round < rounds; ++round) {
     const bool last = round == rounds - 1;
     if (fiber* const stolen = home_.steal(*this, last ? 1 : crowd)) {
       steals.store(steals.load(memory_order_relaxed) + 1, memory_order_relaxed);
       return stolen;
     }
     if (!home_.injected().empty()) return home_.injected().pop_list(1);
-    for (int i = 0; !last && i < pauses; ++i) detail::cpu_relax();
+    if (!last) pause_search();
   }
   return nullptr;
+}
+
+// Fibers that do next to nothing are over before their data have come to another core. A thief that
+// has got such waits before it steals from a crowd again, longer each time.
+void worker::judge_theft() noexcept {
+  using std::chrono::microseconds;
+  constexpr clock::duration worth_it = microseconds{1};  // For each fiber: some cache lines.
+  constexpr clock::duration shortest = microseconds{25};
+  constexpr clock::duration longest = microseconds{200};
+  if (stolen_ == 0) return;
+  const bool was_worth_it = last_look_ - stolen_at_ >= stolen_ * worth_it;
+  reluctance_ =
+      was_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, shortest, longest);
+  stolen_ = 0;
+}
+
+void worker::hold_back() noexcept {
+  const clock::time_point until = last_look_ + reluctance_;
+  while (home_.has_crowd(crowd) && home_.injected().empty() && !has_mail() && !home_.stopping() &&
+         home_.now() < until) {
+    pause_search();
+  }
 }
 
 // What was just made ready is most likely run by its waker's worker at once, on whose core its data
@@ -241,6 +272,8 @@ fiber* worker::steal_from(worker& victim, std::uint32_t least) noexcept {
   const std::uint32_t count = victim.queue_.steal(taken);
   if (count == 0) return nullptr;
   for (std::uint32_t i = 1; i < count; ++i) push_last(*taken[i]);
+  stolen_ = count;
+  stolen_at_ = last_look_;
   return taken[0];
 }
 
@@ -256,8 +289,7 @@ bool worker::has_spare_work() const noexcept {
 
 bool worker::stays() const noexcept {
   const std::uint32_t turn = turns_.load(memory_order_relaxed);
-  constexpr int pauses = 100;
-  for (int i = 0; i < pauses; ++i) detail::cpu_relax();
+  pause_search();
   return turns_.load(memory_order_relaxed) == turn;
 }
 

@@ -154,6 +154,8 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* take_chosen() noexcept;
   fiber* find_ready() noexcept;
   fiber* search() noexcept;
+  void judge_theft() noexcept;
+  void hold_back() noexcept;
   void queue_rest(fiber* rest) noexcept;
   fiber* take_in_turn() noexcept;
   fiber* take_shared(std::size_t most) noexcept;
@@ -222,6 +224,9 @@ class worker : public detail::list_hook<idle_tag> {
 
   // Sleep and staffing. idle_ and standing_ change under the runtime's idle lock.
   bool searching_ = false;
+  std::uint32_t stolen_ = 0;  // By the last theft, as long as nobody knows what it was worth.
+  clock::time_point stolen_at_{};
+  clock::duration reluctance_{};  // To steal from a crowd.
   detail::atomic<bool> idle_{false};
   detail::atomic<standing> standing_{standing::vacant};
   detail::atomic<std::uint32_t> woken_{0};
