@@ -153,7 +153,9 @@ function(exeunt_test room)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src
                              ${PROJECT_SOURCE_DIR}/tests)
   # Lines are enough for reports; the rest of what debuggers read is a quarter of the compilation.
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-g1> ${arg_OPTIONS})
+  # Nor is there a need to optimise what is checked at each step: that is most of the time.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-g1>
+                         $<$<BOOL:${EXEUNT_SANITIZE}>:-O0> ${arg_OPTIONS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} ${arg_INSTEAD}
                         $<IF:$<BOOL:${arg_OWN_MAIN}>,GTest::gtest,GTest::gtest_main>)
   set(command ${target})
