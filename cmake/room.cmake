@@ -116,6 +116,32 @@ function(exeunt_library name)
   set_property(GLOBAL APPEND PROPERTY EXEUNT_MADE_LIBRARIES ${name})
 endfunction()
 
+# exeunt_model(<name> ROOMS <room>...)
+#
+# Makes exeunt_<name>, a library of these rooms in which each atomic operation of a simulated fiber
+# is a step (src/base/model_atomic.hpp). All of it is in a namespace of its own, exeunt::<name>,
+# without a change to any source: so nobody can link it with what the rooms are otherwise.
+function(exeunt_model name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ROOMS")
+  if(NOT EXEUNT_BUILD_TESTS)
+    return()
+  endif()
+  set(sources)
+  foreach(room IN LISTS arg_ROOMS)
+    get_target_property(room_sources exeunt_${room} SOURCES)
+    list(TRANSFORM room_sources PREPEND ${PROJECT_SOURCE_DIR}/src/${room}/)
+    list(APPEND sources ${room_sources})
+  endforeach()
+  add_library(exeunt_${name} STATIC EXCLUDE_FROM_ALL ${sources})
+  target_link_libraries(exeunt_${name} PUBLIC exeunt_defines PRIVATE exeunt_flags)
+  target_include_directories(exeunt_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include
+                             ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(exeunt_${name} PUBLIC EXEUNT_CORE_MODEL=1
+                             $<$<COMPILE_LANGUAGE:CXX>:exeunt=exeunt::${name}>)
+  target_compile_options(exeunt_${name} PUBLIC
+    $<$<COMPILE_LANGUAGE:CXX>:-include${PROJECT_SOURCE_DIR}/src/base/model_atomic.hpp>)
+endfunction()
+
 # exeunt_test(<room> <file>... LABEL <label> [NAME <name>] [TIMEOUT <seconds>] [OWN_MAIN] [SERIAL]
 #           [OPTIONS <compile option>...] [LIBRARIES <target>...] [INSTEAD <target>...])
 #

@@ -27,7 +27,12 @@ void spin_wait::pause() noexcept {
 }
 
 void spin_lock::lock_slowly() noexcept {
-  for (spin_wait mine; !try_lock();) mine.pause();
+  for (spin_wait mine; !try_lock();) {
+#ifdef EXEUNT_CORE_MODEL
+    if (model::installed.wait_for != nullptr && model::installed.wait_for(this)) continue;
+#endif
+    mine.pause();
+  }
 }
 
 }  // namespace exeunt::detail

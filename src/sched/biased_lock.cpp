@@ -39,6 +39,9 @@ spin_lock& biased_lock::lock_shared(turn& me) noexcept {
   const auto mine = reinterpret_cast<std::uintptr_t>(&me);
   shared_.lock();
   me.unfenced = true;
+#ifdef EXEUNT_CORE_MODEL
+  return shared_;
+#endif
   // order: relaxed, all; under shared_. What else the erasure needs is the fence.
   const std::uintptr_t last = owner_.load(memory_order_relaxed);
   if (last == mine) return shared_;  // Holds more than there are holds for.

@@ -104,6 +104,8 @@ void sleep_thread_until(thread_block& block, ticket& several) noexcept {
   sleep_thread(block);
 }
 
+// From the moment that others may wake the fiber until it has parked, core_model lets nobody else
+// run: it would wait for its turn in one queue and be woken into another.
 void mark_parked(worker& here, wait_reason why, const void* on) noexcept {
   fiber& self = *here.running();
   self.waits_for = why;
@@ -124,6 +126,8 @@ EXEUNT_NO_ASAN void park(spin_lock& held, wait_reason why, const void* on) noexc
     sleep_thread(block);
     return;
   }
+  step_at_atomic();
+  const scheduler_section parking;
   mark_parked(*here, why, on);
   held.unlock();
   worker::park(here);
@@ -136,6 +140,8 @@ EXEUNT_NO_ASAN void park(spin_lock& held, waiter& self, wait_reason why, const v
     return park(held, why, on);
   }
   self.whom = caller_access::of(here->running());
+  step_at_atomic();
+  const scheduler_section parking;
   mark_parked(*here, why, on);
   held.unlock();
   worker::park(here);
@@ -156,6 +162,8 @@ EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on) noexc
     return;
   }
   if (several.winner() != nullptr) return;
+  step_at_atomic();
+  const scheduler_section parking;
   mark_parked(*here, why, on);
   if (!several.commit_park()) {
     here->running()->state.store(fiber_state::ready, memory_order_relaxed);  // order: dumps only.
@@ -177,6 +185,8 @@ EXEUNT_NO_ASAN void park(ticket& several, wait_reason why, const void* on,
     sleep_thread(block);
     return;
   }
+  step_at_atomic();
+  const scheduler_section parking;
   mark_parked(*here, why, on);
   several.commit_unseen(caller_access::of(here->running()));
   unlock(argument);

@@ -330,6 +330,7 @@ clock::time_point runtime_core::now() const noexcept {
 
 void runtime_core::start(const fiber_options& options, unique_function<void()> body) {
   if (forked_without_exec()) refuse_in_child("starts a fiber");
+  const detail::scheduler_section scheduling;
   worker* const here = this_worker();
   const bool local = here != nullptr && &here->home() == this;
   fiber& fresh = [&]() -> fiber& {
@@ -376,6 +377,7 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
 }
 
 void runtime_core::make_ready(fiber& ready) noexcept {
+  const detail::scheduler_section scheduling;
   worker* const here = this_worker();
   if (here == nullptr || &here->home() != this || here->running() == nullptr ||
       !here->takes_what_it_wakes() || ready.bound_to != 0) {
@@ -388,6 +390,7 @@ void runtime_core::make_ready(fiber& ready) noexcept {
 }
 
 void runtime_core::make_ready_last(fiber& ready) noexcept {
+  const detail::scheduler_section scheduling;
   // order: release; as above.
   ready.state.store(fiber_state::ready, memory_order_release);
   worker* const here = this_worker();
@@ -571,6 +574,7 @@ std::uint64_t runtime_core::started() const noexcept {
 }
 
 std::vector<fiber_info> runtime_core::fibers() const {
+  const detail::scheduler_section looking;
   const detail::race_ignore own;
   std::vector<fiber_info> list;
   list.reserve(alive() + 16);

@@ -100,6 +100,7 @@ EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::leave(worker* here, fi
 }
 
 EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::park(worker* here) noexcept {
+  const detail::scheduler_section scheduling;
   fiber& self = *here->running_;
   fiber* next = nullptr;
   {
@@ -114,6 +115,7 @@ EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::park(worker* here) noe
 }
 
 EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::yield(worker* here) noexcept {
+  const detail::scheduler_section scheduling;
   fiber& self = *here->running_;
   fiber* next = nullptr;
   {

@@ -236,6 +236,7 @@ timer_node::~timer_node() {
 }
 
 bool timer_node::start(clock::time_point when) noexcept {
+  const scheduler_section scheduling;
   if (sched::forked_without_exec()) sched::refuse_in_child("starts a timer");
   may_fire_ = true;
   sched::runtime_hold hold;
@@ -250,6 +251,7 @@ bool timer_node::start(clock::time_point when) noexcept {
 }
 
 bool timer_node::stop() noexcept {
+  const scheduler_section scheduling;
   if (!may_fire_) return false;
   may_fire_ = false;
   if (sched::forked_without_exec()) return std::exchange(index_, not_queued) != not_queued;

@@ -89,6 +89,7 @@ worker::worker(runtime_core& home, unsigned index, std::uint64_t seed)
 // --- the loop
 
 void worker::loop() noexcept {
+  const detail::scheduler_section scheduling;
   become(this, turn_.get());
   char name[16];
   std::snprintf(name, sizeof name, "exeunt-%u", index_ % 10000);
@@ -217,6 +218,10 @@ bool worker::has_backlog() noexcept {
 
 bool worker::look_around(bool in_passing) noexcept {
   last_look_ = home_.now();
+#ifdef EXEUNT_CORE_MODEL
+  // A source's lock may be a preempted fiber's; see model_steps.cpp.
+  if (home_.seam().chooser != nullptr) return false;
+#endif
   const bool fired = home_.timers().fire_due(last_look_) > 0;
   if (in_passing && (last_look_ - last_poll_ < poll_every || has_backlog())) return fired;
   last_poll_ = last_look_;
@@ -562,6 +567,7 @@ namespace {
 
 // Its own function: nothing of the thread may be kept over it.
 [[gnu::noinline]] void run_body(fiber& self) noexcept {
+  const detail::fiber_section running;
   detail::race_acquire(&self);  // What came before go() is visible here.
   if (const auto failure = detail::call_caught(self.body)) detail::report_panic(*failure);
   self.body = nullptr;

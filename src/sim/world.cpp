@@ -33,6 +33,7 @@
 #include "sched/current.hpp"
 #include "sched/fiber.hpp"
 #include "sched/futex.hpp"
+#include "sched/model_steps.hpp"
 #include "sched/runtime_core.hpp"
 #include "sched/timers.hpp"
 #include "sched/worker.hpp"
@@ -70,6 +71,7 @@ std::string place_of(const std::source_location& at) {
 }  // namespace
 
 world::world(choices& source, bool traced) : choices_{source}, traced_{traced}, sockets_{source} {
+  sched::install_model_steps();
   parts_.clock = this;
   parts_.chooser = this;
   parts_.poller = this;

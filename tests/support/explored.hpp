@@ -34,9 +34,14 @@ class explored : public on_workers {
 
 }  // namespace exeunt::test
 
-/// For each suite derived from explored: simulated, and with 1, 2 and 4 workers.
+/// For each suite derived from explored: simulated, and with 1, 2 and 4 workers; in core_model
+/// simulated only.
+#ifdef EXEUNT_CORE_MODEL
+#define EXEUNT_EXPLORED_WITH ::testing::Values(0U)
+#else
+#define EXEUNT_EXPLORED_WITH ::testing::Values(0U, 1U, 2U, 4U)
+#endif
 #define EXEUNT_EXPLORED(suite)                                                          \
-  INSTANTIATE_TEST_SUITE_P(                                                             \
-      workers, suite, ::testing::Values(0U, 1U, 2U, 4U), [](const auto& with) {         \
-        return with.param == 0 ? std::string{"simulated"} : std::to_string(with.param); \
-      })
+  INSTANTIATE_TEST_SUITE_P(workers, suite, EXEUNT_EXPLORED_WITH, [](const auto& with) { \
+    return with.param == 0 ? std::string{"simulated"} : std::to_string(with.param);     \
+  })

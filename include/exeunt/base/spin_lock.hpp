@@ -43,6 +43,9 @@ class spin_lock {
   EXEUNT_NO_TSAN void unlock() noexcept {
     // order: release, pairs with the acquire in lock().
     held_.store(0, memory_order_release);
+#ifdef EXEUNT_CORE_MODEL
+    if (model::installed.let_go != nullptr) model::installed.let_go(this);
+#endif
   }
 
  private:

@@ -34,6 +34,9 @@ class biased_lock {
 
   /// The part of lock() that is for owners. Returns: null if `me` is not the owner: lock_shared().
   EXEUNT_NO_TSAN [[nodiscard]] spin_lock* lock_alone(turn& me, std::uint32_t depth = 0) noexcept {
+#ifdef EXEUNT_CORE_MODEL
+    return nullptr;  // An owner relies on it that fibers are not switched inside.
+#endif
     const auto mine = reinterpret_cast<std::uintptr_t>(&me);
     // order: relaxed, both; who reads himself here has written it, and as long as it is so comes
     // after nobody but himself.

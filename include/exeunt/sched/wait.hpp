@@ -255,6 +255,9 @@ EXEUNT_API void step_simulated() noexcept;
 /// What is done with a channel, a lock, a group, a timer or a cancel begins with this: a simulation
 /// may let another fiber run before it. In production it is a load and a branch.
 EXEUNT_NO_TSAN inline void step() noexcept {
+#ifdef EXEUNT_CORE_MODEL
+  return;  // Each atomic operation is one.
+#endif
   // order: relaxed; a simulation begins by starting a fiber.
   if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
     step_simulated();

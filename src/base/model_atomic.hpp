@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// What base/atomic.hpp is in core_model, the build of the core in which each atomic operation is a
+// step: a simulation may let another fiber run before it. Operations are sequentially consistent
+// there, whatever order they name: what is explored is who comes first, not what a weak memory may
+// show. sched/model_steps.cpp has the other half.
+
+#pragma once
+
+#include <atomic>
+
+namespace exeunt::detail::model {
+
+/// Set by sched, which knows what a fiber is; null until a simulation begins.
+struct hooks {
+  void (*step)() noexcept = nullptr;
+  /// Of a fiber that has found `lock` held. Returns: false if the caller is no fiber of a
+  /// simulation, and has to look again and again; else when the lock has been let go.
+  bool (*wait_for)(const void* lock) noexcept = nullptr;
+  void (*let_go)(const void* lock) noexcept = nullptr;
+};
+inline constinit hooks installed;
+
+/// Whether this thread is in the scheduler's part of the runtime.
+inline constinit thread_local bool in_scheduler = false;
+
+/// While one lives, no atomic operation of this thread is a step. A switch to another fiber takes
+/// place inside of one; each fiber has its own end of it.
+class [[nodiscard]] scheduler_section {
+ public:
+  scheduler_section() noexcept : outer_{in_scheduler} { in_scheduler = true; }
+  ~scheduler_section() { in_scheduler = outer_; }
+  scheduler_section(const scheduler_section&) = delete;
+  scheduler_section& operator=(const scheduler_section&) = delete;
+
+ private:
+  bool outer_;
+};
+
+/// The opposite: what the scheduler runs for a fiber.
+class [[nodiscard]] fiber_section {
+ public:
+  fiber_section() noexcept { in_scheduler = false; }
+  ~fiber_section() { in_scheduler = true; }
+  fiber_section(const fiber_section&) = delete;
+  fiber_section& operator=(const fiber_section&) = delete;
+};
+
+inline void step_at_atomic() noexcept {
+  if (!in_scheduler && installed.step != nullptr) installed.step();
+}
+
+/// As std::atomic<T>, of which it has what the core uses.
+template <typename T>
+class atomic : public std::atomic<T> {
+  using base = std::atomic<T>;
+
+ public:
+  using base::base;
+
+  T load(std::memory_order = std::memory_order_seq_cst) const noexcept {
+    step_at_atomic();
+    return base::load();
+  }
+  void store(T value, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    base::store(value);
+  }
+  T exchange(T value, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::exchange(value);
+  }
+  bool compare_exchange_strong(T& expected, T desired,
+                               std::memory_order = std::memory_order_seq_cst,
+                               std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::compare_exchange_strong(expected, desired);
+  }
+  bool compare_exchange_weak(T& expected, T desired, std::memory_order = std::memory_order_seq_cst,
+                             std::memory_order = std::memory_order_seq_cst) noexcept {
+    return compare_exchange_strong(expected, desired);
+  }
+  T fetch_add(auto count, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::fetch_add(count);
+  }
+  T fetch_sub(auto count, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::fetch_sub(count);
+  }
+  T fetch_or(T bits, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::fetch_or(bits);
+  }
+  T fetch_and(T bits, std::memory_order = std::memory_order_seq_cst) noexcept {
+    step_at_atomic();
+    return base::fetch_and(bits);
+  }
+};
+
+}  // namespace exeunt::detail::model
