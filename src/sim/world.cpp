@@ -213,7 +213,7 @@ std::size_t world::choose(std::size_t ready_count) noexcept {
   return choices_.decide(choice_of::next, static_cast<std::uint32_t>(ready_count));
 }
 
-bool world::preempts(std::size_t others) noexcept {
+bool world::preempts(std::size_t others, const char* call, const void* on) noexcept {
   const detail::race_ignore own;
   if (sched::this_fiber_block() == driver_block_ || others == 0) return false;
   const std::uint32_t taken =
@@ -222,6 +222,7 @@ bool world::preempts(std::size_t others) noexcept {
   // It yields now, and waits behind all others.
   preempted_ = true;
   preempted_for_ = taken - 1;
+  if (traced_) preempted_before_ = with_number(call, on);
   return true;
 }
 
@@ -235,7 +236,7 @@ bool world::nobody_ready(sched::runtime_core& home) noexcept {
   const clock::time_point next = home.timers().next();
   if (!main_over_ && next != no_deadline) {
     if (traced_ && next > now_) {
-      note_leaving(nullptr);
+      note_leaving();
       note("time moves on by " + seconds_of(next - now_));
     }
     now_ = std::max(now_, next);
@@ -293,6 +294,11 @@ std::size_t world::number_of(std::vector<numbered>& all, const void* what) {
   return all.size();
 }
 
+std::string world::with_number(std::string what, const void* on) {
+  if (on != nullptr) what += " " + std::to_string(number_of(things_, on));
+  return what;
+}
+
 std::string world::name_of(const sched::fiber& which) {
   return "fiber " + std::to_string(number_of(fibers_, &which));
 }
@@ -301,6 +307,10 @@ void world::started(sched::fiber& fresh) noexcept {
   const detail::race_ignore own;
   if (!traced_ || driver_block_ == nullptr) return;
   // The block may have been another's, which keeps its number.
+  if (last_ == &fresh) {
+    note(name_of(fresh) + " ends");
+    last_ = nullptr;
+  }
   for (numbered& one : fibers_) {
     if (one.what == &fresh) one.what = nullptr;
   }
@@ -309,31 +319,28 @@ void world::started(sched::fiber& fresh) noexcept {
        " at " + place_of(fresh.started_at));
 }
 
-void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
+void world::runs(sched::fiber& next) noexcept {
   const detail::race_ignore own;
   if (!traced_) return;
   if (last_ == &next && last_->state.load(memory_order_relaxed) != sched::fiber_state::parked) {
     return;  // It gave way, and goes on.
   }
-  note_leaving(others);
+  note_leaving();
   last_ = &next;
   if (&next != driver_block_) note(name_of(next) + " runs");
 }
 
-// What the fiber that ran last has come to; `others` are ready.
-void world::note_leaving(const sched::fiber* others) {
+// What the fiber that ran last has come to.
+void world::note_leaving() {
   const sched::fiber* const before = std::exchange(last_, nullptr);
   if (before == nullptr || before == driver_block_) return;
-  bool is_ready = false;
-  for (; others != nullptr; others = others->next) is_ready = is_ready || others == before;
-  std::string what = " ends";
+  std::string what = " gives way";
   if (before->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
-    what = std::string{" waits: "} + detail::to_string(before->waits_for);
-    if (before->waits_on != nullptr) {
-      what += " " + std::to_string(number_of(things_, before->waits_on));
-    }
-  } else if (is_ready) {
-    what = was_preempted_ ? " is preempted" : " gives way";
+    what = " waits: " + with_number(detail::to_string(before->waits_for), before->waits_on);
+  } else if (!before->body) {
+    what = " ends";
+  } else if (was_preempted_) {
+    what = " is preempted before " + preempted_before_;
   }
   note(name_of(*before) + what);
 }

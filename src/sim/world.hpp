@@ -68,10 +68,10 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   // The scheduler's parts.
   clock::time_point now() noexcept override { return now_; }
   std::size_t choose(std::size_t ready_count) noexcept override;
-  bool preempts(std::size_t others) noexcept override;
+  bool preempts(std::size_t others, const char* call, const void* on) noexcept override;
   bool nobody_ready(sched::runtime_core& home) noexcept override;
   void started(sched::fiber& fresh) noexcept override;
-  void runs(sched::fiber& next, const sched::fiber* others) noexcept override;
+  void runs(sched::fiber& next) noexcept override;
   void woken_from_outside() noexcept override;
   std::uint32_t choose_below(std::uint32_t bound, std::uint32_t random) noexcept override;
   result<> add(int fd, std::uint64_t token) noexcept override;
@@ -87,9 +87,10 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   void fail_by(const char* how, const error& escaped, std::exception_ptr thrown = {});
   [[nodiscard]] std::string dump();
   [[nodiscard]] std::string name_of(const sched::fiber& which);
+  [[nodiscard]] std::string with_number(std::string what, const void* on);
   [[nodiscard]] std::size_t number_of(std::vector<numbered>& all, const void* what);
   void note(const std::string& event);
-  void note_leaving(const sched::fiber* others);
+  void note_leaving();
 
   choices& choices_;
   const bool traced_;
@@ -98,6 +99,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   bool preempted_ = false;  // The next choice has been made, by preempts().
   std::uint32_t preempted_for_ = 0;
   bool was_preempted_ = false;
+  std::string preempted_before_;  // What; if traced.
   bool has_to_go_on_ = false;
   std::optional<outcome> failed_;
   detail::ticket* driver_ = nullptr;  // Of the fiber that drives, while it waits.
