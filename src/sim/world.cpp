@@ -69,7 +69,8 @@ std::string place_of(const std::source_location& at) {
 
 }  // namespace
 
-world::world(choices& source, bool traced) : choices_{source}, traced_{traced}, sockets_{source} {
+world::world(choices& source, extras with)
+    : choices_{source}, traced_{with.traced}, checks_bytes_{with.checks_bytes}, sockets_{source} {
   parts_.clock = this;
   parts_.chooser = this;
   parts_.poller = this;
@@ -137,9 +138,47 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
       fail_with(failure::reason::left, "these sockets are open still:\n" + open);
     }
     if (failed_ || left) return;
-    has_to_go_on_ = again();
     // Timers that are left would fire in the next one.
-  } while (has_to_go_on_ && home_->timers().next() == no_deadline);
+    const bool leaves_timers = home_->timers().next() != no_deadline;
+    if (checks_bytes_ && !leaves_timers) judge_bytes(f, judge);
+    if (failed_) return;
+    has_to_go_on_ = again();
+    if (leaves_timers) return;
+  } while (has_to_go_on_);
+}
+
+// The same schedule again: what a cache keeps of it is there by now, and what leaks does so again.
+void world::judge_bytes(function_ref<void()> f, function_ref<std::string()> judge) {
+  constexpr int repeats = 3;
+  std::ptrdiff_t least = bytes_left();
+  if (least <= 0) return;
+  const choices made = choices_;
+  std::vector<std::uint32_t> taken;
+  for (const choice& one : made.made()) taken.push_back(one.taken);
+  for (int i = 0; i < repeats && least > 0; ++i) {
+    choices_.plan_replay(taken);
+    run_once(f);
+    std::string verdict = judge();
+    const bool same =
+        !failed_ && home_->alive() == 1 && verdict.empty() && home_->timers().next() == no_deadline;
+    if (!same) {
+      fail_with(failure::reason::divergent, "it did not do the same when run again");
+      break;
+    }
+    least = std::min(least, bytes_left());
+  }
+  choices_ = made;
+  if (least > 0) {  // No second failure, if there is one.
+    fail_with(failure::reason::left, std::to_string(least) +
+                                         " bytes that were allocated inside are not freed, each "
+                                         "time that this is run");
+  }
+}
+
+// By the last schedule.
+std::ptrdiff_t world::bytes_left() noexcept {
+  sockets_.reset();  // All are closed.
+  return bytes_ - bytes_before_;
 }
 
 void world::run_once(function_ref<void()> f) {
@@ -152,6 +191,7 @@ void world::run_once(function_ref<void()> f) {
   sockets_.reset();
   last_ = nullptr;
   preempted_ = false;
+  bytes_before_ = bytes_;
   ticket until_quiet;
   driver_ = &until_quiet;
   go({.name = "main", .stack_size = stack_bytes}, [this, f] {
@@ -191,8 +231,12 @@ void world::fail_by(const char* how, const error& escaped, std::exception_ptr th
 
 world* world::current() noexcept {
   const sched::worker* const here = sched::this_worker();
-  if (here == nullptr || here->running() == nullptr) return nullptr;
-  return dynamic_cast<world*>(here->home().seam().chooser);
+  return here == nullptr || here->running() == nullptr ? nullptr : of_this_thread();
+}
+
+world* world::of_this_thread() noexcept {
+  const sched::worker* const here = sched::this_worker();
+  return here == nullptr ? nullptr : dynamic_cast<world*>(here->home().seam().chooser);
 }
 
 void world::settle() {
