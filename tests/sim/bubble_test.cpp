@@ -243,15 +243,19 @@ TEST(bubble, several_threads_have_one_each) {
   for (std::thread& one : all) one.join();
 }
 
-// FC-08: outside and inside do not mix.
+// Goal:   FC-08: outside and inside do not mix.
+// Method: the other thread is started when the fiber waits for certain. A bubble in which nobody
+//         else is would have failed before that, as a deadlock.
 TEST(bubble_death, fc_08_a_channel_from_outside_cannot_wake_a_fiber_inside) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(
       {
         const chan<int> shared;
-        std::thread outside{[shared] { shared.send(1); }};
-        sim::bubble([shared] { static_cast<void>(shared.recv()); });
-        outside.join();
+        sim::bubble([shared] {
+          go([shared] { static_cast<void>(shared.recv()); });
+          sim::settle();
+          std::thread{[shared] { shared.send(1); }}.join();
+        });
       },
       "simulation");
 }
@@ -272,7 +276,7 @@ TEST(bubble, fc_12_a_group_whose_count_is_zero_may_be_used_in_the_next_one) {
 }
 
 // Goal:   a count that is not zero cannot be shared by inside and outside.
-// Method: the thread that counts down is started when the fiber waits for certain.
+// Method: as for FC-08.
 TEST(bubble_death, fc_12_a_group_waited_for_inside_cannot_be_counted_down_outside) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(

@@ -17,7 +17,7 @@
 namespace exeunt::sim {
 
 /// So many bytes were allocated, or, less than zero, freed, by the calling thread. By an operator
-/// new or delete: outside of simulations it costs a load and a branch.
+/// new or delete: outside of simulations it costs two loads and two branches.
 /// Threads: any, at any time of the process's life.
 EXEUNT_API void count_bytes(std::ptrdiff_t change) noexcept;
 
