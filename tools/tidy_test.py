@@ -189,15 +189,37 @@ class TidyTest(unittest.TestCase):
 
     def test_no_sleep_but_in_stress_tests(self):
         self.write_room()
+        for sleeps in ("std::this_thread::sleep_for(x);", "exeunt::sleep(10ms);", "::usleep(5);",
+                       "sleep_until(when);", "EXPECT_TRUE(sleep(ctx, 1s));",
+                       "while (clock::now() < until) yield();"):
+            with self.subTest(sleeps):
+                self.write("tests/chan/core_test.cpp", SPDX + "void f() { " + sleeps + " }\n")
+                self.assertEqual(self.rules(), ["sleep"])
         self.write("tests/chan/core_test.cpp",
-                   SPDX + "void f() { std::this_thread::sleep_for(x); }\n")
-        self.assertEqual(self.rules(), ["sleep"])
+                   SPDX + "void f() { park(wait_reason::sleep); other.sleep(1); asleep(2); }\n")
+        self.assertEqual(self.findings(), [])
+        self.write("tests/chan/core_test.cpp", SPDX + "void f() { sleep(1s); }\n")
         (self.root / "tests/chan/core_test.cpp").rename(
             self.root / "tests/chan/core_stress_test.cpp")
         self.write("src/chan/CMakeLists.txt",
                    "exeunt_room(chan PUBLIC chan/core.hpp SOURCES core.cpp)\n"
                    "exeunt_test(chan core_stress_test.cpp LABEL stress)\n")
         self.assertEqual(self.findings(), [])
+
+    def test_a_simulation_may_sleep(self):
+        self.write_room()
+        for simulated in ("EXEUNT_SIM_TEST(chan, x) { if (a) { b(); } sleep(1s); }",
+                          "EXEUNT_EXPLORE_TEST(chan, x, .schedules = max(1, 2)) { sleep(1s); }",
+                          "TEST(chan, x) { sim::bubble([] { sleep(1s); }); }",
+                          'TEST(chan, x) { sim::explore({.name = "("}, [] { sleep(1s); }); }'):
+            with self.subTest(simulated):
+                self.write("tests/chan/core_test.cpp", SPDX + simulated + "\n")
+                self.assertEqual(self.findings(), [])
+                self.write("tests/chan/core_test.cpp",
+                           SPDX + simulated + "\nvoid f() {\n  sleep(1s);\n}\n")
+                findings = self.findings()
+                self.assertEqual(len(findings), 1)
+                self.assertTrue(findings[0].startswith("tests/chan/core_test.cpp:4: sleep:"))
 
     def test_exceptions_need_a_reason_and_a_need(self):
         self.write_room()

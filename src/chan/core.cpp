@@ -209,7 +209,7 @@ std::uint64_t chan_core::take_id() noexcept {
 // words, in a channel that is the caller's alone, no contexts, no selects. All else goes on with
 // the lock.
 send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
-  step();
+  step("channel send", this);
   turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return send_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
@@ -280,7 +280,7 @@ send_status chan_core::try_send_locked(void* value) noexcept {
 }
 
 recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
-  step();
+  step("channel receive", this);
   turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return recv_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
@@ -353,7 +353,7 @@ recv_status chan_core::try_recv_locked(void* out) noexcept {
 }
 
 bool chan_core::close() noexcept {
-  step();
+  step("channel close", this);
   turn& here = sched::this_turn();
   spin_lock* held = &lock_.lock(here);
   if (closed()) {

@@ -11,6 +11,7 @@
 
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/wait.hpp>
 
 namespace exeunt {
 namespace detail {
@@ -72,10 +73,14 @@ void after_func_release::release(after_func_entry* entry) noexcept { entry->rele
 
 }  // namespace detail
 
-bool after_func_handle::stop() noexcept { return entry_ != nullptr && entry_->stop(); }
+bool after_func_handle::stop() noexcept {
+  detail::step("after_func stop", entry_);
+  return entry_ != nullptr && entry_->stop();
+}
 
 after_func_handle after_func(const context& ctx, unique_function<void()> f,
                              std::source_location where) {
+  detail::step("after_func", detail::node_of(ctx));
   auto* const entry = new detail::after_func_entry{
       detail::ref_ptr<detail::cancel_node>::share(detail::node_of(ctx)), std::move(f), where};
   after_func_handle handle{entry};

@@ -97,12 +97,12 @@ cancel_func& cancel_func::operator=(cancel_func&& other) noexcept {
 }
 
 void cancel_func::operator()() const noexcept {
-  detail::step();
+  detail::step("cancel", node_.get());
   if (node_) node_->cancel(errc::canceled, errc::canceled);
 }
 
 void cancel_cause_func::operator()(const error& cause) const noexcept {
-  detail::step();
+  detail::step("cancel", node_.get());
   if (node_) node_->cancel(errc::canceled, cause);
 }
 

@@ -111,6 +111,7 @@ bool errgroup::park_in(detail::intrusive_list<waiter>& waiters, spin_guard& guar
 }
 
 void errgroup::enter() {
+  detail::step("errgroup go", this);
   const char* misuse = nullptr;
   cancel_node& end = detail::end_of_runtime();
   for (const cancel_node* stopped = nullptr; misuse == nullptr;) {
@@ -138,6 +139,7 @@ void errgroup::enter() {
 }
 
 bool errgroup::try_enter() {
+  detail::step("errgroup go", this);
   cancel_node& end = detail::end_of_runtime();
   {
     const spin_guard guard{lock_};
@@ -182,7 +184,9 @@ void errgroup::run(const std::source_location& where,
     const spin_guard guard{lock_};
     tasks_.push_back(task);
   }
-  record(body(ctx_));
+  const result<> ended = body(ctx_);
+  detail::step("the end of an errgroup's task", this);
+  record(ended);
   detail::end_fiber_locals();
   leave(&task);
 }
@@ -255,6 +259,7 @@ void errgroup::cancel() noexcept {
 }
 
 result<> errgroup::wait() {
+  detail::step("errgroup wait", this);
   const bool for_good = cancel_on_ != cancel_on::nothing;
   const auto [recorded, left] = wait_all(for_good);
   if (for_good) cancel();

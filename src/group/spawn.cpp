@@ -13,6 +13,7 @@
 #include <exeunt/base/log.hpp>
 #include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/wait.hpp>
 
 namespace exeunt::detail {
 
@@ -26,6 +27,7 @@ void spawned_base::adopt_context(const context& parent) {
 void spawned_base::adopt_runtime() { home_ = &end_of_runtime(); }
 
 bool spawned_base::join(cancel_node* until) noexcept {
+  step("join", this);
   return wait(wait_reason::join, until, home_);
 }
 
@@ -39,6 +41,7 @@ void spawned_base::cancel() noexcept {
 
 void spawned_base::end() noexcept {
   end_fiber_locals();
+  step("the end of a spawned fiber", this);
   cancel();
   complete();
 }

@@ -41,9 +41,9 @@ worker* simulated_worker() noexcept {
 void step() noexcept {
   const detail::scheduler_section own;
   worker* const here = simulated_worker();
-  if (here != nullptr && here->home().seam().chooser->preempts(here->count_ready())) {
-    worker::yield(here);
-  }
+  if (here == nullptr) return;
+  detail::fiber_chooser& chooser = *here->home().seam().chooser;
+  if (chooser.preempts(here->count_ready(), "an atomic operation", nullptr)) worker::yield(here);
 }
 
 bool wait_for(const void* lock) noexcept {

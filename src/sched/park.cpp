@@ -235,11 +235,11 @@ bool is_simulated() noexcept {
   return here != nullptr && here->home().seam().chooser != nullptr;
 }
 
-void step_simulated() noexcept {
+void step_simulated(const char* call, const void* on) noexcept {
   worker* const here = sched::this_worker();
   if (here == nullptr || here->running() == nullptr) return;
   fiber_chooser* const chooser = here->home().seam().chooser;
-  if (chooser != nullptr && chooser->preempts(here->count_ready())) exeunt::yield();
+  if (chooser != nullptr && chooser->preempts(here->count_ready(), call, on)) exeunt::yield();
 }
 
 std::uint32_t choose_below(std::uint32_t bound) noexcept {

@@ -75,6 +75,24 @@ void fiber_ring::pop_last(fiber** out, std::uint32_t count) noexcept {
   tail_.store(from, memory_order_relaxed);
 }
 
+fiber& fiber_ring::take(std::uint32_t before) noexcept {
+  const std::uint32_t head = head_.load(memory_order_relaxed);
+  fiber* const taken = slots_[(head + before) & mask_];
+  for (std::uint32_t i = before; i > 0; --i) {
+    slots_[(head + i) & mask_] = slots_[(head + i - 1) & mask_];
+  }
+  head_.store(head + 1, memory_order_relaxed);
+  return *taken;
+}
+
+bool fiber_ring::push_front(fiber& first) noexcept {
+  if (size() > mask_ && !grow()) return false;
+  const std::uint32_t head = head_.load(memory_order_relaxed) - 1;
+  slots_[head & mask_] = &first;
+  head_.store(head, memory_order_relaxed);
+  return true;
+}
+
 // --- the queue
 
 run_queue::run_queue() noexcept
@@ -88,6 +106,18 @@ fiber* run_queue::pop_crowd() noexcept {
   fresh_.pop_last(latest.data(), count);
   for (std::uint32_t i = 1; i < count; ++i) static_cast<void>(ready_.push(*latest[i]));  // Room.
   return latest[0];
+}
+
+std::uint32_t run_queue::line_up() noexcept {
+  if (fiber* const next = exchange_next(nullptr)) {
+    if (!ready_.push_front(*next)) exchange_next(next);
+  }
+  while (fiber* const apart = fresh_.pop()) {
+    if (ready_.push(*apart)) continue;
+    static_cast<void>(fresh_.push(*apart));  // There is room.
+    break;
+  }
+  return ready_.size();
 }
 
 void run_queue::shrink() noexcept {

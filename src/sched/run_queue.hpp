@@ -58,6 +58,10 @@ class fiber_ring {
   }
   /// Copies the first `count`, of at least as many, to `out` and takes them out.
   void pop_first(fiber** out, std::uint32_t count) noexcept;
+  /// Takes out the one that `before` others are in front of. Cost: O(before).
+  fiber& take(std::uint32_t before) noexcept;
+  /// In front of all others. False as push().
+  bool push_front(fiber& first) noexcept;
   /// The same with the last ones; in order.
   void pop_last(fiber** out, std::uint32_t count) noexcept;
   [[nodiscard]] std::uint32_t size() const noexcept {
@@ -136,6 +140,12 @@ class run_queue {
       return;
     }
   }
+  /// For who chooses among all: the one that runs next is the first in the line, and those that
+  /// wait apart the last. Whom there is no memory for stays where it is.
+  /// Returns: how many are in the line.
+  std::uint32_t line_up() noexcept;
+  /// Takes out of the line the one that `before` others are in front of.
+  fiber& take_from_line(std::uint32_t before) noexcept { return ready_.take(before); }
   /// Makes `ready` the one that runs next, or nobody. Returns: who it was.
   fiber* exchange_next(fiber* ready) noexcept {
     fiber* const old = next_.load(detail::memory_order_relaxed);

@@ -31,10 +31,12 @@ class fiber_chooser {
   /// Returns: an index below `ready_count`, which is at least 1. They are in the order in which
   ///          they would run otherwise: who was woken last, then who has waited longest.
   virtual std::size_t choose(std::size_t ready_count) noexcept = 0;
-  /// By the running fiber, at a call of the library. Returns: whether it gives way to one of
-  /// `others`, which are ready.
-  virtual bool preempts(std::size_t others) noexcept {
+  /// By the running fiber, at a call of the library; see step(). Returns: whether it gives way to
+  /// one of `others`, which are ready.
+  virtual bool preempts(std::size_t others, const char* call, const void* on) noexcept {
     static_cast<void>(others);
+    static_cast<void>(call);
+    static_cast<void>(on);
     return false;
   }
   /// Nobody is ready, and the worker is in its loop. Returns: whether it has made somebody so.
@@ -44,11 +46,8 @@ class fiber_chooser {
   }
   /// By the starter, who may be a fiber.
   virtual void started(sched::fiber& fresh) noexcept { static_cast<void>(fresh); }
-  /// The choice fell on `next`; `others` is the list of those that wait on.
-  virtual void runs(sched::fiber& next, const sched::fiber* others) noexcept {
-    static_cast<void>(next);
-    static_cast<void>(others);
-  }
+  /// The choice fell on `next`.
+  virtual void runs(sched::fiber& next) noexcept { static_cast<void>(next); }
   /// By a thread that makes a fiber ready and is none of the runtime's workers. Does not return if
   /// that must not be.
   virtual void woken_from_outside() noexcept {}

@@ -48,7 +48,7 @@ void run_bubble(function_ref<void()> f) {
   }
   sim::choices by_default;
   by_default.plan_default();
-  sim::world inside{by_default, false};
+  sim::world inside{by_default, {}};
   inside.run(f, [] { return std::string{}; }, [] { return false; });
   if (!inside.failed()) return;
   if (inside.failed()->thrown) std::rethrow_exception(inside.failed()->thrown);

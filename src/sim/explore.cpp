@@ -57,7 +57,7 @@ class exploration {
       return plan();
     };
     for (bool more = plan(); more;) {
-      world inside{choices_, false};
+      world inside{choices_, {.checks_bytes = options_.check_bytes}};
       inside.run(f_, [this] { return verdict(); }, done);
       if (choices_.divergent()) throw_divergent();
       if (inside.failed()) report(*inside.failed(), planned - 1);
@@ -73,7 +73,7 @@ class exploration {
   // Runs one schedule; its choices are in choices_ then.
   std::optional<outcome> run_once(std::vector<std::uint32_t> wanted, std::string* trace) {
     choices_.plan_replay(std::move(wanted));
-    world inside{choices_, trace != nullptr};
+    world inside{choices_, {.traced = trace != nullptr, .checks_bytes = options_.check_bytes}};
     inside.run(f_, [this] { return verdict(); }, [] { return false; });
     if (trace != nullptr) *trace = inside.trace();
     return inside.failed();
@@ -159,7 +159,7 @@ class exploration {
     const auto plan = [&] { return left-- > 0 && choices_.plan_next(preemptions); };
     const auto again = [&] { return !choices_.divergent() && plan(); };
     for (bool more = plan(); more;) {
-      world inside{choices_, false};
+      world inside{choices_, {.checks_bytes = options_.check_bytes}};
       inside.run(f_, [this] { return verdict(); }, again);
       if (inside.failed()) {
         if (inside.failed()->why != why) return false;
@@ -212,6 +212,10 @@ sim::explored run_exploration(const sim::explore_options& options, function_ref<
   if (sched::this_fiber_block() != nullptr) {
     throw std::logic_error{
         "an exploration cannot be begun by a fiber: its world is another thread"};
+  }
+  if (options.check_bytes && !sim::bytes_are_counted()) {
+    throw std::logic_error{
+        "check_bytes needs EXEUNT_SIM_COUNT_BYTES in a source file of the program"};
   }
   return sim::exploration{options, f}.run();
 }

@@ -70,7 +70,8 @@ std::string place_of(const std::source_location& at) {
 
 }  // namespace
 
-world::world(choices& source, bool traced) : choices_{source}, traced_{traced}, sockets_{source} {
+world::world(choices& source, extras with)
+    : choices_{source}, traced_{with.traced}, checks_bytes_{with.checks_bytes}, sockets_{source} {
   sched::install_model_steps();
   parts_.clock = this;
   parts_.chooser = this;
@@ -139,9 +140,47 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
       fail_with(failure::reason::left, "these sockets are open still:\n" + open);
     }
     if (failed_ || left) return;
-    has_to_go_on_ = again();
     // Timers that are left would fire in the next one.
-  } while (has_to_go_on_ && home_->timers().next() == no_deadline);
+    const bool leaves_timers = home_->timers().next() != no_deadline;
+    if (checks_bytes_ && !leaves_timers) judge_bytes(f, judge);
+    if (failed_) return;
+    has_to_go_on_ = again();
+    if (leaves_timers) return;
+  } while (has_to_go_on_);
+}
+
+// The same schedule again: what a cache keeps of it is there by now, and what leaks does so again.
+void world::judge_bytes(function_ref<void()> f, function_ref<std::string()> judge) {
+  constexpr int repeats = 3;
+  std::ptrdiff_t least = bytes_left();
+  if (least <= 0) return;
+  const choices made = choices_;
+  std::vector<std::uint32_t> taken;
+  for (const choice& one : made.made()) taken.push_back(one.taken);
+  for (int i = 0; i < repeats && least > 0; ++i) {
+    choices_.plan_replay(taken);
+    run_once(f);
+    std::string verdict = judge();
+    const bool same =
+        !failed_ && home_->alive() == 1 && verdict.empty() && home_->timers().next() == no_deadline;
+    if (!same) {
+      fail_with(failure::reason::divergent, "it did not do the same when run again");
+      break;
+    }
+    least = std::min(least, bytes_left());
+  }
+  choices_ = made;
+  if (least > 0) {  // No second failure, if there is one.
+    fail_with(failure::reason::left, std::to_string(least) +
+                                         " bytes that were allocated inside are not freed, each "
+                                         "time that this is run");
+  }
+}
+
+// By the last schedule.
+std::ptrdiff_t world::bytes_left() noexcept {
+  sockets_.reset();  // All are closed.
+  return bytes_ - bytes_before_;
 }
 
 void world::run_once(function_ref<void()> f) {
@@ -154,6 +193,7 @@ void world::run_once(function_ref<void()> f) {
   sockets_.reset();
   last_ = nullptr;
   preempted_ = false;
+  bytes_before_ = bytes_;
   ticket until_quiet;
   driver_ = &until_quiet;
   go({.name = "main", .stack_size = stack_bytes}, [this, f] {
@@ -193,8 +233,12 @@ void world::fail_by(const char* how, const error& escaped, std::exception_ptr th
 
 world* world::current() noexcept {
   const sched::worker* const here = sched::this_worker();
-  if (here == nullptr || here->running() == nullptr) return nullptr;
-  return dynamic_cast<world*>(here->home().seam().chooser);
+  return here == nullptr || here->running() == nullptr ? nullptr : of_this_thread();
+}
+
+world* world::of_this_thread() noexcept {
+  const sched::worker* const here = sched::this_worker();
+  return here == nullptr ? nullptr : dynamic_cast<world*>(here->home().seam().chooser);
 }
 
 void world::settle() {
@@ -215,7 +259,7 @@ std::size_t world::choose(std::size_t ready_count) noexcept {
   return choices_.decide(choice_of::next, static_cast<std::uint32_t>(ready_count));
 }
 
-bool world::preempts(std::size_t others) noexcept {
+bool world::preempts(std::size_t others, const char* call, const void* on) noexcept {
   const detail::race_ignore own;
   if (sched::this_fiber_block() == driver_block_ || others == 0) return false;
   const std::uint32_t taken =
@@ -224,6 +268,7 @@ bool world::preempts(std::size_t others) noexcept {
   // It yields now, and waits behind all others.
   preempted_ = true;
   preempted_for_ = taken - 1;
+  if (traced_) preempted_before_ = with_number(call, on);
   return true;
 }
 
@@ -237,7 +282,7 @@ bool world::nobody_ready(sched::runtime_core& home) noexcept {
   const clock::time_point next = home.timers().next();
   if (!main_over_ && next != no_deadline) {
     if (traced_ && next > now_) {
-      note_leaving(nullptr);
+      note_leaving();
       note("time moves on by " + seconds_of(next - now_));
     }
     now_ = std::max(now_, next);
@@ -295,6 +340,11 @@ std::size_t world::number_of(std::vector<numbered>& all, const void* what) {
   return all.size();
 }
 
+std::string world::with_number(std::string what, const void* on) {
+  if (on != nullptr) what += " " + std::to_string(number_of(things_, on));
+  return what;
+}
+
 std::string world::name_of(const sched::fiber& which) {
   return "fiber " + std::to_string(number_of(fibers_, &which));
 }
@@ -303,6 +353,10 @@ void world::started(sched::fiber& fresh) noexcept {
   const detail::race_ignore own;
   if (!traced_ || driver_block_ == nullptr) return;
   // The block may have been another's, which keeps its number.
+  if (last_ == &fresh) {
+    note(name_of(fresh) + " ends");
+    last_ = nullptr;
+  }
   for (numbered& one : fibers_) {
     if (one.what == &fresh) one.what = nullptr;
   }
@@ -311,31 +365,28 @@ void world::started(sched::fiber& fresh) noexcept {
        " at " + place_of(fresh.started_at));
 }
 
-void world::runs(sched::fiber& next, const sched::fiber* others) noexcept {
+void world::runs(sched::fiber& next) noexcept {
   const detail::race_ignore own;
   if (!traced_) return;
   if (last_ == &next && last_->state.load(memory_order_relaxed) != sched::fiber_state::parked) {
     return;  // It gave way, and goes on.
   }
-  note_leaving(others);
+  note_leaving();
   last_ = &next;
   if (&next != driver_block_) note(name_of(next) + " runs");
 }
 
-// What the fiber that ran last has come to; `others` are ready.
-void world::note_leaving(const sched::fiber* others) {
+// What the fiber that ran last has come to.
+void world::note_leaving() {
   const sched::fiber* const before = std::exchange(last_, nullptr);
   if (before == nullptr || before == driver_block_) return;
-  bool is_ready = false;
-  for (; others != nullptr; others = others->next) is_ready = is_ready || others == before;
-  std::string what = " ends";
+  std::string what = " gives way";
   if (before->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
-    what = std::string{" waits: "} + detail::to_string(before->waits_for);
-    if (before->waits_on != nullptr) {
-      what += " " + std::to_string(number_of(things_, before->waits_on));
-    }
-  } else if (is_ready) {
-    what = was_preempted_ ? " is preempted" : " gives way";
+    what = " waits: " + with_number(detail::to_string(before->waits_for), before->waits_on);
+  } else if (!before->body) {
+    what = " ends";
+  } else if (was_preempted_) {
+    what = " is preempted before " + preempted_before_;
   }
   note(name_of(*before) + what);
 }

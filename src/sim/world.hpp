@@ -32,11 +32,19 @@ struct outcome {
   std::exception_ptr thrown;  ///< by the function itself
 };
 
+/// Whether the program's operators new and delete call count_bytes().
+[[nodiscard]] bool bytes_are_counted();
+
 /// Threads: made, used and destroyed by one thread; what is inside runs on its worker.
 class world final : public detail::clock_source, public detail::fiber_chooser, public poll::poller {
  public:
-  /// `source` makes the choices, and outlives this. `traced`: events are written down.
-  world(choices& source, bool traced);
+  struct extras {
+    bool traced = false;        ///< events are written down
+    bool checks_bytes = false;  ///< see explore_options
+  };
+
+  /// `source` makes the choices, and outlives this.
+  world(choices& source, extras with);
   ~world() override;
   world(const world&) = delete;
   world& operator=(const world&) = delete;
@@ -56,6 +64,10 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
 
   /// The one that the caller is a fiber of; null if it is none.
   [[nodiscard]] static world* current() noexcept;
+  /// The one whose worker the calling thread is; null if it is none.
+  [[nodiscard]] static world* of_this_thread() noexcept;
+  /// By the worker's thread.
+  void count_bytes(std::ptrdiff_t change) noexcept { bytes_ += change; }
   void settle();
   [[nodiscard]] network_core& sockets() noexcept { return sockets_; }
 
@@ -68,10 +80,10 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   // The scheduler's parts.
   clock::time_point now() noexcept override { return now_; }
   std::size_t choose(std::size_t ready_count) noexcept override;
-  bool preempts(std::size_t others) noexcept override;
+  bool preempts(std::size_t others, const char* call, const void* on) noexcept override;
   bool nobody_ready(sched::runtime_core& home) noexcept override;
   void started(sched::fiber& fresh) noexcept override;
-  void runs(sched::fiber& next, const sched::fiber* others) noexcept override;
+  void runs(sched::fiber& next) noexcept override;
   void woken_from_outside() noexcept override;
   std::uint32_t choose_below(std::uint32_t bound, std::uint32_t random) noexcept override;
   result<> add(int fd, std::uint64_t token) noexcept override;
@@ -83,21 +95,28 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
 
   void drive(function_ref<void()> f, function_ref<std::string()> judge, function_ref<bool()> again);
   void run_once(function_ref<void()> f);
+  [[nodiscard]] std::ptrdiff_t bytes_left() noexcept;
+  void judge_bytes(function_ref<void()> f, function_ref<std::string()> judge);
   void fail_with(failure::reason why, std::string text, std::exception_ptr thrown = {});
   void fail_by(const char* how, const error& escaped, std::exception_ptr thrown = {});
   [[nodiscard]] std::string dump();
   [[nodiscard]] std::string name_of(const sched::fiber& which);
+  [[nodiscard]] std::string with_number(std::string what, const void* on);
   [[nodiscard]] std::size_t number_of(std::vector<numbered>& all, const void* what);
   void note(const std::string& event);
-  void note_leaving(const sched::fiber* others);
+  void note_leaving();
 
   choices& choices_;
   const bool traced_;
+  const bool checks_bytes_;
+  std::ptrdiff_t bytes_ = 0;         // Allocated and not freed, by the worker's thread;
+  std::ptrdiff_t bytes_before_ = 0;  // when the last schedule began.
   clock::time_point now_ = epoch;
   bool main_over_ = false;
   bool preempted_ = false;  // The next choice has been made, by preempts().
   std::uint32_t preempted_for_ = 0;
   bool was_preempted_ = false;
+  std::string preempted_before_;  // What; if traced.
   bool has_to_go_on_ = false;
   std::optional<outcome> failed_;
   detail::ticket* driver_ = nullptr;  // Of the fiber that drives, while it waits.

@@ -66,7 +66,7 @@ bool condition_variable::wait_until(std::unique_lock<mutex>& held,
 }
 
 void condition_variable::notify_one() noexcept {
-  detail::step();
+  detail::step("condition notify", this);
   detail::wakeup due;
   {
     const spin_guard guard{lock_};
@@ -76,7 +76,7 @@ void condition_variable::notify_one() noexcept {
 }
 
 void condition_variable::notify_all() noexcept {
-  detail::step();
+  detail::step("condition notify", this);
   detail::wake_list woken;
   {
     const spin_guard guard{lock_};

@@ -63,7 +63,7 @@ bool several_cpus() noexcept {
 }  // namespace
 
 bool mutex::try_lock() noexcept {
-  detail::step();
+  detail::step("mutex lock", this);
   std::uint32_t state = state_.load(memory_order_relaxed);  // order: the exchange decides.
   while ((state & (locked_bit | starving_bit)) == 0) {
     // order: acquire, pairs with the release in unlock().
@@ -79,7 +79,7 @@ bool mutex::try_lock() noexcept {
 void mutex::lock_slowly() noexcept { static_cast<void>(acquire(nullptr, no_deadline)); }
 
 result<> mutex::lock(const context& ctx) noexcept {
-  detail::step();
+  detail::step("mutex lock", this);
   detail::cancel_node* const cancel = detail::node_of(ctx);
   if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
   if (acquire(cancel, no_deadline) == wait_end::canceled) return fail(cancel->reason());

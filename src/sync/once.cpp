@@ -34,7 +34,7 @@ bool once::done() const noexcept {
 }
 
 result<> once::call_slowly(const context* ctx, function_ref<void()> body) {
-  detail::step();
+  detail::step("once", this);
   detail::cancel_node* const cancel = ctx == nullptr ? nullptr : detail::node_of(*ctx);
   detail::ticket several;
   queued_waiter self{several};

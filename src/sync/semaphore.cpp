@@ -26,7 +26,7 @@ using detail::spin_guard;
 using detail::wait_end;
 
 bool semaphore::try_acquire(std::uint64_t n) noexcept {
-  detail::step();
+  detail::step("semaphore acquire", this);
   {
     const spin_guard guard{lock_};
     if (n > free_ || !queue_.empty()) return false;
@@ -88,7 +88,7 @@ wait_end semaphore::acquire_slowly(detail::cancel_node* cancel, clock::time_poin
 }
 
 void semaphore::release(std::uint64_t n) {
-  detail::step();
+  detail::step("semaphore release", this);
   detail::race_release(this);
   detail::wake_list woken;
   {

@@ -44,7 +44,7 @@ std::int64_t wait_group::count() const noexcept {
 }
 
 void wait_group::add(std::int64_t n) {
-  detail::step();
+  detail::step("wait group add", this);
   const std::uint64_t delta = static_cast<std::uint64_t>(n) << count_shift;
   if (n < 0) detail::race_release(this);
   std::uint64_t state = state_.load(memory_order_relaxed);  // order: the exchange decides.
@@ -98,7 +98,7 @@ bool wait_group::enqueue(queued_waiter& self) noexcept {
 }
 
 void wait_group::wait() {
-  detail::step();
+  detail::step("wait group wait", this);
   // order: acquire, pairs with the release in add().
   if ((state_.load(memory_order_acquire) >> count_shift) != 0) {
     queued_waiter self;
@@ -113,7 +113,7 @@ void wait_group::wait() {
 }
 
 result<> wait_group::wait(const context& ctx) {
-  detail::step();
+  detail::step("wait group wait", this);
   // order: acquire, as in wait().
   if ((state_.load(memory_order_acquire) >> count_shift) != 0) {
     detail::cancel_node* const cancel = detail::node_of(ctx);

@@ -201,14 +201,14 @@ timer::~timer() {
 }
 
 bool timer::stop() noexcept {
-  detail::step();
+  detail::step("timer stop", this);
   if (call_) return call_->stop();
   EXEUNT_ASSERT(channel_, "stop of a timer that was moved from");
   return tick_source::of(channel_)->stop();
 }
 
 bool timer::reset(clock::duration d) noexcept {
-  detail::step();
+  detail::step("timer reset", this);
   if (call_) return call_->restart(d);
   EXEUNT_ASSERT(channel_, "reset of a timer that was moved from");
   return tick_source::of(channel_)->restart(deadline_after(d), clock::duration::zero());
@@ -235,11 +235,13 @@ ticker::~ticker() { stop(); }
 
 void ticker::stop() noexcept {
   // One that was moved from has nothing to stop, like Go's zero Ticker.
+  detail::step("ticker stop", this);
   if (tick_source* const source = tick_source::of(channel_)) source->stop();
 }
 
 void ticker::reset(clock::duration period) {
   detail::check_period(period);
+  detail::step("ticker reset", this);
   EXEUNT_ASSERT(channel_, "reset of a ticker that was moved from");
   tick_source::of(channel_)->restart(deadline_after(period), period);
 }

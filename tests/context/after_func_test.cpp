@@ -15,28 +15,31 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
+#include "support/semaphore.hpp"
 
 namespace exeunt {
 namespace {
 
 using namespace std::chrono_literals;
 
-class after_func_test : public exeunt::test::on_workers {};
+class after_func_test : public test::explored {};
 
 // CX-25.
 TEST_P(after_func_test, runs_after_a_cancel_and_not_before) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());
-    std::atomic<bool> ran{false};
-    after_func_handle handle = after_func(ctx, [&ran, c = ctx] {
+    std::atomic<bool> canceled{false};
+    test::semaphore ran;
+    after_func_handle handle = after_func(ctx, [&, c = ctx] {
+      EXPECT_TRUE(canceled);
       EXPECT_TRUE(c.err().has_value());
-      ran = true;
+      ran.post();
     });
-    for (int i = 0; i < 100; ++i) yield();
-    EXPECT_FALSE(ran);
+    let_others_run();
+    canceled = true;
     cancel();
-    while (!ran) yield();
+    ran.wait();
     EXPECT_FALSE(handle.stop());
   });
 }
@@ -44,9 +47,9 @@ TEST_P(after_func_test, runs_after_a_cancel_and_not_before) {
 TEST_P(after_func_test, runs_after_a_timeout) {
   run([] {
     auto [ctx, cancel] = with_timeout(context::background(), 1ms);
-    std::atomic<bool> ran{false};
-    after_func_handle handle = after_func(ctx, [&ran] { ran = true; });
-    while (!ran) yield();
+    test::semaphore ran;
+    after_func_handle handle = after_func(ctx, [&ran] { ran.post(); });
+    ran.wait();
     EXPECT_EQ(*ctx.err(), error{errc::deadline_exceeded});
     EXPECT_FALSE(handle.stop());
   });
@@ -56,10 +59,10 @@ TEST_P(after_func_test, runs_at_once_on_an_ended_context) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());
     cancel();
-    std::atomic<bool> ran{false};
-    after_func_handle handle = after_func(ctx, [&ran] { ran = true; });
+    test::semaphore ran;
+    after_func_handle handle = after_func(ctx, [&ran] { ran.post(); });
     EXPECT_FALSE(handle.stop());
-    while (!ran) yield();
+    ran.wait();
   });
 }
 
@@ -76,10 +79,14 @@ TEST_P(after_func_test, of_an_ended_context_sees_what_led_to_its_end) {
       cancel();
       canceled.store(true, std::memory_order_relaxed);
     });
-    while (!canceled.load(std::memory_order_relaxed)) yield();
-    std::atomic<int> seen{0};
-    after_func(ctx, [&] { seen = data; });
-    while (seen == 0) yield();
+    while (!canceled.load(std::memory_order_relaxed)) let_others_run();
+    int seen = 0;
+    test::semaphore ran;
+    after_func(ctx, [&] {
+      seen = data;
+      ran.post();
+    });
+    ran.wait();
     EXPECT_EQ(seen, 1);
   });
 }
@@ -94,32 +101,35 @@ TEST_P(after_func_test, does_not_run_after_a_stop) {
     EXPECT_EQ(held.use_count(), 1);  // The function was freed.
     EXPECT_FALSE(handle.stop());
     cancel();
-    for (int i = 0; i < 100; ++i) yield();
+    let_others_run();
     EXPECT_EQ(*held, 0);
   });
 }
 
 TEST_P(after_func_test, runs_though_the_handle_was_dropped) {
   run([] {
-    std::atomic<bool> ran{false};
+    test::semaphore ran;
     {
       auto [ctx, cancel] = with_cancel(context::background());
-      after_func(ctx, [&ran] { ran = true; });
+      after_func(ctx, [&ran] { ran.post(); });
     }
-    while (!ran) yield();
+    ran.wait();
   });
 }
 
 TEST_P(after_func_test, registrations_are_independent) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());
-    std::atomic<int> ran{0};
-    after_func(ctx, [&ran] { ran += 1; });
-    after_func_handle second = after_func(ctx, [&ran] { ran += 10; });
-    after_func(ctx, [&ran] { ran += 100; });
+    test::semaphore first_ran;
+    test::semaphore third_ran;
+    after_func(ctx, [&] { first_ran.post(); });
+    after_func_handle second = after_func(ctx, [] { ADD_FAILURE() << "it was stopped"; });
+    after_func(ctx, [&] { third_ran.post(); });
     EXPECT_TRUE(second.stop());
     cancel();
-    while (ran != 101) yield();
+    first_ran.wait();
+    third_ran.wait();
+    let_others_run();
   });
 }
 
@@ -162,31 +172,32 @@ TEST(after_func, runs_elsewhere_when_that_runtime_has_stopped) {
 }
 
 TEST_P(after_func_test, stop_says_the_truth) {
-  run([] {
-    for (int round = 0; round < 500; ++round) {
+  const int rounds = is_simulated() ? 3 : 500;
+  run([rounds] {
+    for (int round = 0; round < rounds; ++round) {
       auto [ctx, cancel] = with_cancel(context::background());
-      std::atomic<int> ran{0};
-      std::atomic<int> canceled{0};
-      after_func_handle handle = after_func(ctx, [&ran] { ++ran; });
+      std::atomic<int> runs{0};
+      test::semaphore ran;
+      test::semaphore canceled;
+      after_func_handle handle = after_func(ctx, [&] {
+        ++runs;
+        ran.post();
+      });
       go([&end = cancel, &canceled] {
         end();
-        ++canceled;
+        canceled.post();
       });
       if (round % 3 == 0) yield();
       const bool prevented = handle.stop();
-      while (canceled == 0) yield();
-      if (prevented) {
-        for (int i = 0; i < 10; ++i) yield();
-        EXPECT_EQ(ran, 0);
-      } else {
-        while (ran == 0) yield();
-        EXPECT_EQ(ran, 1);
-      }
+      canceled.wait();
+      if (!prevented) ran.wait();
+      let_others_run();
+      EXPECT_EQ(runs, prevented ? 0 : 1);
     }
   });
 }
 
-EXEUNT_ON_WORKERS(after_func_test);
+EXEUNT_EXPLORED(after_func_test);
 
 }  // namespace
 }  // namespace exeunt

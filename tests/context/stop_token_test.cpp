@@ -9,16 +9,12 @@
 #include <stop_token>
 #include <thread>
 
-#include <exeunt/sched/go.hpp>
-
-#include "support/on_workers.hpp"
+#include <exeunt/sim/gtest.hpp>
 
 namespace exeunt {
 namespace {
 
 using namespace std::chrono_literals;
-
-class stop_token_test : public exeunt::test::on_workers {};
 
 TEST(stop_token, of_a_context_that_never_ends_cannot_be_stopped) {
   EXPECT_FALSE(stop_token(context::background()).stop_possible());
@@ -52,13 +48,13 @@ TEST(stop_token, of_an_ended_context_is_stopped) {
   EXPECT_TRUE(stop_token(ctx).stop_requested());
 }
 
-TEST_P(stop_token_test, is_stopped_by_a_deadline) {
-  run([] {
-    auto [ctx, cancel] = with_timeout(context::background(), 1ms);
-    const std::stop_token token = stop_token(ctx);
-    while (!token.stop_requested()) yield();
-    EXPECT_TRUE(ctx.err().has_value());
-  });
+EXEUNT_SIM_TEST(stop_token, is_stopped_by_a_deadline) {
+  auto [ctx, cancel] = with_timeout(context::background(), 1ms);
+  const std::stop_token token = stop_token(ctx);
+  EXPECT_FALSE(token.stop_requested());
+  sim::advance(1ms);
+  EXPECT_TRUE(token.stop_requested());
+  EXPECT_TRUE(ctx.err().has_value());
 }
 
 // CX-24 and CX-28: the standard's token is our foreign context.
@@ -129,8 +125,6 @@ TEST(with_stop_token, round_trip) {
   cancel();
   EXPECT_TRUE(below.err().has_value());
 }
-
-EXEUNT_ON_WORKERS(stop_token_test);
 
 }  // namespace
 }  // namespace exeunt

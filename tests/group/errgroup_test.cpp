@@ -96,8 +96,8 @@ TEST_P(errgroup_test, default_group_is_not_ended_by_a_failure) {
       return fail(e1);
     });
     group.go([&failed](context ctx) {
-      while (!failed) yield();
-      for (int i = 0; i < 100; ++i) yield();
+      while (!failed) let_others_run();
+      let_others_run();
       EXPECT_FALSE(ctx.err().has_value());
     });
     EXPECT_EQ(group.wait().error(), e1);
@@ -125,8 +125,8 @@ TEST_P(errgroup_test, success_ends_nobody) {
     std::atomic<bool> returned{false};
     group.go([&returned](context) { returned = true; });
     group.go([&returned](context ctx) {
-      while (!returned) yield();
-      for (int i = 0; i < 100; ++i) yield();
+      while (!returned) let_others_run();
+      let_others_run();
       EXPECT_FALSE(ctx.err().has_value());
     });
     EXPECT_TRUE(group.wait().has_value());

@@ -105,6 +105,24 @@ TEST_F(run_queue_test, a_thief_gives_way_to_an_owner_who_stays_inside) {
 
 // Goal:   nothing is lost, doubled or out of the owner's order while thieves take.
 // Method: an owner that pushes numbered fibers and pops some, two thieves; every fiber is counted.
+// Goal:   a line has the next one first and those that wait apart last, and any can be taken out.
+// Method: more than a small ring holds, so that it grows; then from the front, middle and end.
+TEST_F(run_queue_test, lines_up_all_that_are_ready) {
+  const auto fibers = make(300);
+  std::vector<fiber*> line;
+  for (const auto& f : fibers) line.push_back(f.get());
+  const run_queue::section inside{queue};
+  for (std::size_t i = 1; i < line.size(); ++i) ASSERT_TRUE(queue.push_fresh(*line[i]));
+  queue.exchange_next(line[0]);
+  while (!line.empty()) {
+    ASSERT_EQ(queue.line_up(), line.size());
+    const std::size_t before = (line.size() - 1) * (line.size() % 3) / 2;
+    ASSERT_EQ(&queue.take_from_line(static_cast<std::uint32_t>(before)), line[before]);
+    line.erase(line.begin() + static_cast<std::ptrdiff_t>(before));
+  }
+  EXPECT_EQ(queue.line_up(), 0U);
+}
+
 TEST_F(run_queue_test, each_fiber_leaves_once_under_theft) {
   settle_fences();
   constexpr std::size_t many = 100'000;

@@ -85,19 +85,18 @@ TEST(chooser, decides_the_order) {
 
 #ifndef EXEUNT_FORCE_MIGRATION  // Which hands each fiber to one certain worker.
 // Goal:   fibers that a worker takes over and does not run at once are not left with it while it
-//         stays with another one, and the other worker sleeps.
-// Method: the chooser stands between the taking and the queueing: there the other worker is let go,
-//         and falls asleep, as it finds nothing. The first fiber then needs the second.
-TEST(chooser, what_is_taken_and_not_run_is_found_by_a_worker_that_slept) {
+//         stays with another one, and the other worker looks for work.
+// Method: the chooser stands between the taking and the run: there the other worker is let go, and
+//         finds nothing that it may take. The first fiber then needs the second.
+TEST(chooser, what_is_taken_and_not_run_is_found_by_another_worker) {
   struct waiting_chooser final : detail::fiber_chooser {
     std::size_t choose(std::size_t ready_count) noexcept override {
       if (ready_count < 2) return 0;
-      const auto parks_before = workers->stats().parks;
       *let_go = true;
-      while (workers->stats().parks == parks_before) std::this_thread::yield();
+      while (*busy > 0) std::this_thread::yield();
       return 0;  // The one that was started first.
     }
-    runtime* workers = nullptr;
+    std::atomic<int>* busy = nullptr;
     std::atomic<bool>* let_go = nullptr;
   } chooser;
   detail::seam parts{.chooser = &chooser};
@@ -106,12 +105,13 @@ TEST(chooser, what_is_taken_and_not_run_is_found_by_a_worker_that_slept) {
   std::atomic<bool> first_may_end{false};
   std::atomic<bool> second_may_end{false};
   std::atomic<bool> needed_ran{false};
-  chooser.workers = &workers;
+  chooser.busy = &busy;
   chooser.let_go = &second_may_end;
   for (std::atomic<bool>* const may_end : {&first_may_end, &second_may_end}) {
     workers.go([&busy, may_end] {
       ++busy;
       while (!*may_end) std::this_thread::yield();
+      --busy;
     });
     while (busy == 0) std::this_thread::yield();
   }

@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <coroutine>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -241,17 +243,117 @@ TEST(bubble, several_threads_have_one_each) {
   for (std::thread& one : all) one.join();
 }
 
-// FC-08, FC-12: outside and inside do not mix.
+// Goal:   FC-08: outside and inside do not mix.
+// Method: the other thread is started when the fiber waits for certain. A bubble in which nobody
+//         else is would have failed before that, as a deadlock.
 TEST(bubble_death, fc_08_a_channel_from_outside_cannot_wake_a_fiber_inside) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(
       {
         const chan<int> shared;
-        std::thread outside{[shared] { shared.send(1); }};
-        sim::bubble([shared] { static_cast<void>(shared.recv()); });
-        outside.join();
+        sim::bubble([shared] {
+          go([shared] { static_cast<void>(shared.recv()); });
+          sim::settle();
+          std::thread{[shared] { shared.send(1); }}.join();
+        });
       },
       "simulation");
+}
+
+// FC-12
+TEST(bubble, fc_12_a_group_whose_count_is_zero_may_be_used_in_the_next_one) {
+  wait_group group;
+  for (int i = 0; i < 2; ++i) {
+    sim::bubble([&group] {
+      group.go([] { sleep(1s); });
+      group.wait();
+      EXPECT_EQ(clock::now() - sim::epoch, 1s);
+    });
+  }
+  group.add(1);
+  group.done();
+  group.wait();
+}
+
+// Goal:   a count that is not zero cannot be shared by inside and outside.
+// Method: as for FC-08.
+TEST(bubble_death, fc_12_a_group_waited_for_inside_cannot_be_counted_down_outside) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        wait_group shared;
+        shared.add(1);
+        sim::bubble([&shared] {
+          go([&shared] { shared.wait(); });
+          sim::settle();
+          std::thread{[&shared] { shared.done(); }}.join();
+        });
+      },
+      "simulation");
+}
+
+// A coroutine whose body runs in whoever asks for the next value.
+class pulled {
+ public:
+  struct promise_type;
+  using frame = std::coroutine_handle<promise_type>;
+  struct promise_type {
+    pulled get_return_object() { return pulled{frame::from_promise(*this)}; }
+    std::suspend_always initial_suspend() noexcept { return {}; }
+    std::suspend_always final_suspend() noexcept { return {}; }
+    std::suspend_always yield_value(clock::time_point given) noexcept {
+      value = given;
+      return {};
+    }
+    void return_void() noexcept {}
+    void unhandled_exception() { throw; }
+
+    clock::time_point value;
+  };
+
+  explicit pulled(frame body) : body_{body} {}
+  pulled(const pulled&) = delete;
+  pulled& operator=(const pulled&) = delete;
+  ~pulled() { body_.destroy(); }
+
+  std::optional<clock::time_point> next() {
+    body_.resume();
+    if (body_.done()) return std::nullopt;
+    return body_.promise().value;
+  }
+
+ private:
+  frame body_;
+};
+
+// FC-14
+EXEUNT_SIM_TEST(bubble, fc_14_a_generator_that_sleeps_is_consumed_by_push_and_by_pull) {
+  const std::vector<clock::time_point> stamps{sim::epoch + 1s, sim::epoch + 2s, sim::epoch + 3s};
+  std::vector<clock::time_point> seen;
+  const auto push = [](const auto& take) {
+    for (int i = 0; i < 3; ++i) {
+      sleep(1s);
+      take(clock::now());
+    }
+  };
+  push([&seen](clock::time_point at) { seen.push_back(at); });
+  EXPECT_EQ(seen, stamps);
+
+  const auto generate = []() -> pulled {
+    for (int i = 0; i < 3; ++i) {
+      sleep(1s);
+      co_yield clock::now();
+    }
+  };
+  const chan<clock::time_point> values;
+  go([=] {
+    pulled generator = generate();
+    while (const auto at = generator.next()) values.send(*at);
+    values.close();
+  });
+  for (clock::time_point& stamp : seen) stamp += 3s;
+  for (const clock::time_point stamp : seen) EXPECT_EQ(values.recv(), stamp);
+  EXPECT_FALSE(values.recv());
 }
 
 // FC-15

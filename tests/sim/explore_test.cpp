@@ -15,6 +15,10 @@
 
 #include <exeunt/chan/chan.hpp>
 #include <exeunt/chan/select.hpp>
+#include <exeunt/chan/selector.hpp>
+#include <exeunt/context/after_func.hpp>
+#include <exeunt/context/context.hpp>
+#include <exeunt/group/errgroup.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sim/gtest.hpp>
 #include <exeunt/sync/mutex.hpp>
@@ -95,7 +99,7 @@ TEST(explore, finds_what_needs_a_preemption_and_nothing_without) {
   const std::string report = report_of({.name = "lost update"}, lose_an_update);
   EXPECT_NE(report.find("both updates count"), std::string::npos) << report;
   EXPECT_NE(report.find("with 1 preemption "), std::string::npos) << report;
-  EXPECT_NE(report.find("is preempted"), std::string::npos) << report;
+  EXPECT_NE(report.find("is preempted before mutex lock 2"), std::string::npos) << report;
   EXPECT_NE(report.find("EXEUNT_SIM_REPLAY='lost update="), std::string::npos) << report;
 }
 
@@ -126,6 +130,119 @@ TEST(explore, replays_what_the_report_names) {
   EXPECT_THROW(sim::explore({.name = "lost update"}, lose_an_update), std::invalid_argument);
   ::unsetenv("EXEUNT_SIM_REPLAY");
 }
+
+// Something is done while `inside`, which no other fiber can see unless it is let in before that.
+struct step {
+  const char* name;
+  void (*take)(bool& inside);
+  bool is_one = true;
+};
+class explore_steps : public ::testing::TestWithParam<step> {};
+
+TEST_P(explore_steps, let_another_fiber_in) {
+  bool met = false;
+  sim::explore({.name = "steps", .preemptions = 1, .exhaustive = true}, [&met] {
+    bool inside = false;
+    go([&] { met = met || inside; });
+    GetParam().take(inside);
+    inside = false;
+    sim::settle();
+  });
+  EXPECT_EQ(met, GetParam().is_one);
+}
+
+const step steps[] = {
+    {"a_channel",
+     [](bool& inside) {
+       const chan<int> c{1};
+       inside = true;
+       c.send(1);
+     }},
+    {"a_select",
+     [](bool& inside) {
+       inside = true;
+       select(otherwise([] {}));
+     }},
+    {"a_selector",
+     [](bool& inside) {
+       selector cases;
+       cases.otherwise([] {});
+       inside = true;
+       cases.run();
+     }},
+    {"a_mutex",
+     [](bool& inside) {
+       mutex lock;
+       inside = true;
+       EXPECT_TRUE(lock.try_lock());
+       inside = false;
+       lock.unlock();
+     }},
+    {"a_timers_reset",
+     [](bool& inside) {
+       timer t{1h};
+       inside = true;
+       t.reset(2h);
+       inside = false;
+     }},
+    {"a_tickers_reset",
+     [](bool& inside) {
+       ticker t{1h};
+       inside = true;
+       t.reset(2h);
+       inside = false;
+     }},
+    {"a_tickers_stop",
+     [](bool& inside) {
+       ticker t{1h};
+       inside = true;
+       t.stop();
+       inside = false;
+     }},
+    {"a_cancel",
+     [](bool& inside) {
+       const auto life = with_cancel(context::background());
+       inside = true;
+       life.cancel();
+       inside = false;
+     }},
+    {"an_after_func",
+     [](bool& inside) {
+       const auto life = with_cancel(context::background());
+       inside = true;
+       auto call = after_func(life.ctx, [] {});
+       inside = false;
+       EXPECT_TRUE(call.stop());
+     }},
+    {"the_stop_of_an_after_func",
+     [](bool& inside) {
+       const auto life = with_cancel(context::background());
+       auto call = after_func(life.ctx, [] {});
+       inside = true;
+       EXPECT_TRUE(call.stop());
+       inside = false;
+     }},
+    {"an_errgroups_go",
+     [](bool& inside) {
+       errgroup group{context::background()};
+       inside = true;
+       group.go([](const context&) {});
+       inside = false;
+       EXPECT_TRUE(group.wait());
+     }},
+    // Not: it is one load.
+    {"a_look_at_a_context",
+     [](bool& inside) {
+       const auto life = with_cancel(context::background());
+       inside = true;
+       EXPECT_FALSE(life.ctx.err());
+       inside = false;
+     },
+     false},
+};
+
+INSTANTIATE_TEST_SUITE_P(calls, explore_steps, ::testing::ValuesIn(steps),
+                         [](const auto& one) { return std::string{one.param.name}; });
 
 TEST(explore, chooses_among_ready_cases_of_select) {
   std::set<int> chosen;
@@ -185,6 +302,10 @@ TEST(explore, an_expectation_that_fails_is_a_failure_of_its_schedule) {
   const std::string text = noted.GetTestPartResult(0).message();
   EXPECT_NE(text.find("last"), std::string::npos) << text;
   EXPECT_NE(text.find("--gtest_filter=explore.an_expectation"), std::string::npos) << text;
+}
+
+TEST(explore, cannot_check_bytes_that_nobody_counts) {
+  EXPECT_THROW(sim::explore({.check_bytes = true}, [] {}), std::logic_error);
 }
 
 // The one-line form.

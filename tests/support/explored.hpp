@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string>
 
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sim/bubble.hpp>
 #include <exeunt/sim/gtest.hpp>
 
 #include "support/on_workers.hpp"
@@ -20,6 +22,12 @@ class explored : public on_workers {
   static constexpr std::uint64_t schedules = 50;
 
   [[nodiscard]] static bool is_simulated() { return GetParam() == 0; }
+
+  /// For what must not happen: until all others wait; without a simulation, for some turns.
+  static void let_others_run() {
+    if (sim::inside()) return sim::settle();
+    for (int turn = 0; turn < 100; ++turn) yield();
+  }
 
   /// Runs `body` as on_workers does, or under some schedules.
   template <typename F>

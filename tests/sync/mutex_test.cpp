@@ -15,6 +15,7 @@
 
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sim/gtest.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/explored.hpp"
@@ -365,39 +366,46 @@ TEST(mutex_fairness, unlock_gives_way_to_nobody) {
 
 // The hand-over itself: when the first in the queue has waited for more than 1 ms and lost once,
 // unlock passes the lock on, and those queued are served in their order.
-TEST_P(mutex_test, starved_waiters_are_served_in_order) {
-  if (is_simulated()) GTEST_SKIP() << "time stands still while somebody tries again and again";
-  run([] {
-    mutex m;
-    std::vector<int> order;
-    wait_group waiting;
+class starved_queue {
+ public:
+  starved_queue() {
     m.lock();
     for (int i = 0; i < 8; ++i) {
-      waiting.go([&, i] {
-        m.lock();
-        order.push_back(i);
-        m.unlock();
+      waiting_.go([this, i] {
+        const std::lock_guard held{m};
+        order_.push_back(i);
       });
-      test::until_parked(static_cast<std::size_t>(i) + 1, wait_reason::mutex);
+      sim::settle();
     }
-    const auto until = clock::now() + 2ms;
-    while (clock::now() < until) yield();
-    // The first is woken, and loses against us: from then on it is handed over.
-    m.unlock();
-    while (!m.try_lock()) {
-      if (!order.empty()) break;
-    }
-    if (order.empty()) {
-      test::until_parked(8, wait_reason::mutex);
-      EXPECT_FALSE(m.try_lock()) << "a lock that starves somebody must not be taken";
-      m.unlock();
-    } else {
-      while (order.size() < 8) yield();
-    }
-    waiting.wait();
-    ASSERT_EQ(order.size(), 8U);
-    for (int i = 0; i < 8; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
-  });
+    sim::advance(2ms);
+  }
+  void expect_served_in_order() {
+    waiting_.wait();
+    EXPECT_EQ(order_, (std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
+  }
+
+  mutex m;
+
+ private:
+  wait_group waiting_;
+  std::vector<int> order_;
+};
+
+EXEUNT_SIM_TEST(mutex_starvation, ends_with_a_lock_that_is_handed_over) {
+  starved_queue queue;
+  queue.m.unlock();
+  EXPECT_TRUE(queue.m.try_lock()) << "the first is woken, and loses";
+  sim::settle();
+  queue.m.unlock();
+  EXPECT_FALSE(queue.m.try_lock()) << "a lock that starves somebody must not be taken";
+  queue.expect_served_in_order();
+}
+
+EXEUNT_EXPLORE_TEST(mutex_starvation, keeps_the_order_in_every_schedule) {
+  starved_queue queue;
+  queue.m.unlock();
+  if (queue.m.try_lock()) queue.m.unlock();
+  queue.expect_served_in_order();
 }
 
 TEST(mutex_death, unlock_of_an_unlocked_mutex_is_fatal) {

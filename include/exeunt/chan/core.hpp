@@ -182,7 +182,7 @@ class EXEUNT_API chan_core : public ref_counted {
   /// Never parks, and is no scheduling point: call-backs of timers use it, too. Never returns
   /// `canceled`.
   [[nodiscard]] send_status try_send(void* value) noexcept {
-    step();
+    step("channel send", this);
     return was_full() ? send_status::full : try_send_locked(value);
   }
 
@@ -190,7 +190,7 @@ class EXEUNT_API chan_core : public ref_counted {
   [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept;
   /// No scheduling point, as try_send().
   [[nodiscard]] recv_status try_recv(void* out) noexcept {
-    step();
+    step("channel receive", this);
     return was_empty() ? recv_status::empty : try_recv_locked(out);
   }
 

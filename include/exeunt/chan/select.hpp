@@ -382,7 +382,7 @@ decltype(auto) select(Cases&&... cases) {
         (std::is_same_v<value, detail::case_result<std::remove_reference_t<Cases>>> && ...),
         "the handlers of a select return one and the same type");
 
-    detail::step();
+    detail::step("select");
     if (std::size_t winner = detail::passed_by(cases...); winner != count) {
       const detail::select_case undone[count]{};
       if constexpr (std::is_void_v<value>) {

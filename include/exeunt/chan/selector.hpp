@@ -107,6 +107,7 @@ class selector {
   /// Blocks:  until a case is ready; without any that can be, for good.
   /// Throws:  closed_channel if a send on a closed channel is chosen; what the handler throws.
   std::size_t run() {
+    detail::step("select");
     const std::size_t count = entries_.size();
     cases_.clear();
     cases_.reserve(count);

@@ -251,16 +251,18 @@ EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 
 /// How many simulated runtimes there are in this process.
 EXEUNT_API extern atomic<int> simulations;
-EXEUNT_API void step_simulated() noexcept;
+EXEUNT_API void step_simulated(const char* call, const void* on) noexcept;
 /// What is done with a channel, a lock, a group, a timer or a cancel begins with this: a simulation
-/// may let another fiber run before it. In production it is a load and a branch.
-EXEUNT_NO_TSAN inline void step() noexcept {
+/// may let another fiber run before it. In production it is a load and a branch. `call` names what
+/// is about to be done, and `on` with what, as park() has it; both are for the simulation's report.
+EXEUNT_NO_TSAN inline void step(const char* call, const void* on = nullptr) noexcept {
 #ifdef EXEUNT_CORE_MODEL
+  static_cast<void>(call), static_cast<void>(on);
   return;  // Each atomic operation is one.
 #endif
   // order: relaxed; a simulation begins by starting a fiber.
   if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
-    step_simulated();
+    step_simulated(call, on);
 }
 
 /// Whether the caller is a fiber of a simulated runtime, which has one worker.

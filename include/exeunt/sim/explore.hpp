@@ -36,6 +36,11 @@ struct explore_options {
   unsigned preemptions = 3;
   /// All schedules, one after the other, instead of random ones.
   bool exhaustive = false;
+  /// A schedule that leaves memory of operator new behind has failed, too (failure::reason::left).
+  /// What it leaves only once may be a cache; so it is run again some times, and must leave memory
+  /// each time. Not for a function that keeps something from one schedule to the next. Needs
+  /// EXEUNT_SIM_COUNT_BYTES; see sim/bytes.hpp.
+  bool check_bytes = false;
   /// Called after each schedule, and before the first. What it returns, if not empty, is why the
   /// schedule has failed: for test libraries that note failures down.
   std::function<std::string()> verdict = {};
@@ -66,7 +71,8 @@ namespace exeunt::sim {
 /// Returns: how much was explored, if no schedule failed.
 /// Throws:  failure, once one has. The report has what happened, the schedule with as few
 ///          preemptions as were found to suffice, event by event, and the command that runs just
-///          that one again. std::invalid_argument for a replay that cannot be read.
+///          that one again. std::invalid_argument for a replay that cannot be read;
+///          std::logic_error for `check_bytes` if nobody counts them.
 /// Replay:  if the environment's EXEUNT_SIM_REPLAY names this exploration, only those choices run.
 /// Threads: any but a fiber's.
 /// Cost:    some microseconds a schedule, beside what `f` does.

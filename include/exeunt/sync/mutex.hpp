@@ -40,7 +40,7 @@ class EXEUNT_API mutex {
 
   /// Blocks: until the lock is the caller's.
   EXEUNT_NO_TSAN void lock() noexcept {
-    detail::step();
+    detail::step("mutex lock", this);
     std::uint32_t expected = 0;
     // order: acquire, pairs with the release in unlock(); publishes what the lock guards.
     if (__builtin_expect(
@@ -73,7 +73,7 @@ class EXEUNT_API mutex {
   /// Wakes:   one waiter, if there are any.
   /// Asserts: the mutex is locked; unlock of an unlocked mutex ends the process.
   EXEUNT_NO_TSAN void unlock() noexcept {
-    detail::step();
+    detail::step("mutex unlock", this);
     detail::race_release(this);
     std::uint32_t expected = locked_bit;
     // order: release, pairs with the acquire in lock().
