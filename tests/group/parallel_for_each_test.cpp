@@ -291,7 +291,7 @@ TEST_P(parallel_for_each_test, takes_nothing_that_cannot_run_yet) {
     const chan<int> items{3};
     for (int i = 0; i < 3; ++i) items.send(i);
     items.close();
-    std::size_t left = 2;
+    std::atomic<std::size_t> left{2};
     EXPECT_TRUE(parallel_for_each(context::background(), recv_only<int>{items}, 1,
                                   [&](const context&, int) {
                                     for (int i = 0; i < 10; ++i) yield();
