@@ -60,7 +60,9 @@ void wait_group::show_first_add() noexcept {
 }
 void wait_group::show_first_wait() noexcept {
 #ifdef EXEUNT_HAS_TSAN
-  __tsan_write1(wait_group_add_and_wait[place_.load(memory_order_relaxed)]);
+  // Two that wait for the same count are in nobody's way: only one of them writes.
+  const unsigned mine = place_.exchange(no_place, memory_order_relaxed);
+  if (mine != no_place) __tsan_write1(wait_group_add_and_wait[mine]);
 #endif
 }
 
@@ -123,7 +125,7 @@ bool wait_group::enqueue(queued_waiter& self) noexcept {
     // order: relaxed; a member that sees the bit takes lock_.
     if (state_.compare_exchange_weak(state, state | waiting_bit, memory_order_relaxed,
                                      memory_order_acquire)) {
-      if (queue_.empty()) show_first_wait();
+      show_first_wait();
       queue_.push_back(self);
       return true;
     }

@@ -100,7 +100,8 @@ class EXEUNT_API wait_group {
   detail::wait_queue queue_;
   std::optional<error> failure_;
 #ifdef EXEUNT_HAS_TSAN
-  detail::atomic<unsigned> place_{0};  // Of the last time that the count left zero.
+  static constexpr unsigned no_place = ~0U;
+  detail::atomic<unsigned> place_{no_place};  // Since the count left zero, until somebody waits.
 #endif
 };
 
