@@ -114,6 +114,11 @@ lint: ## clang-tidy over the sources (slow)
 
 # ---- the rest
 
+PROGRAM ?= examples/race_counter.cpp
+.PHONY: race
+race: ## build PROGRAM="a.cpp b.cpp" with ThreadSanitizer, run it with ARGS; a race ends it with 66
+	@tools/race $(PROGRAM) -- $(ARGS)
+
 .PHONY: bench
 bench: ## install what is missing, measure, print the table of ratios
 	@tools/setup bench

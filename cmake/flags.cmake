@@ -97,6 +97,7 @@ endif()
 if(EXEUNT_SANITIZE)
   add_compile_options(${sanitize} -fno-omit-frame-pointer)
   add_link_options(${sanitize})
+  set(EXEUNT_SANITIZE_FLAGS ${sanitize})
 endif()
 
 # What tests find in their environment, so that sanitizers name functions in their reports.

@@ -102,6 +102,9 @@ function(exeunt_library name)
   endforeach()
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  # A program has to be built as the library it links.
+  target_compile_options(${target} INTERFACE ${EXEUNT_SANITIZE_FLAGS})
+  target_link_options(${target} INTERFACE ${EXEUNT_SANITIZE_FLAGS})
   # Its code runs on stacks and threads that outlive any dlclose(). A symbol that a lower library
   # hides is found missing here, not by the user.
   if(BUILD_SHARED_LIBS)

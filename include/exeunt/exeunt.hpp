@@ -21,6 +21,8 @@
 #include <exeunt/context/context.hpp>
 #include <exeunt/context/stop_token.hpp>
 #include <exeunt/group/errgroup.hpp>
+#include <exeunt/group/first_of.hpp>
+#include <exeunt/group/parallel_for_each.hpp>
 #include <exeunt/group/spawn.hpp>
 #include <exeunt/os/signal.hpp>
 #include <exeunt/sched/blocking.hpp>

@@ -5,6 +5,8 @@
 
 #include "arch/sanitizer.hpp"
 
+#include "arch/race_options.hpp"
+
 #if EXEUNT_SAN_ADDRESS || EXEUNT_SAN_THREAD
 
 #include <pthread.h>
@@ -28,6 +30,14 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_set_fiber_name(void* fiber, const char* name);
 #endif
 }
+
+#if EXEUNT_SAN_THREAD
+// Here, where every program's linker looks, and not beside race_options(): the tool has a weak one
+// of its own, for which alone no other file of a library would be taken in.
+extern "C" [[gnu::visibility("default")]] const char* __tsan_default_options() {
+  return exeunt::arch::race_options();
+}
+#endif
 
 namespace exeunt::arch {
 

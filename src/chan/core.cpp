@@ -34,7 +34,7 @@
 //   operation does to *this, unless it has pinned it. Pins are counted under lock_, which whoever
 //   has one takes again anyway; the last handle leaves the channel to the last pin.
 // Tests: tests/chan/chan_test.cpp (I1-I3 checked in each step of a dev build), chan_stress_test.cpp
-//   (I5 by sums), chan_race_test.cpp (the edges of race_clock.hpp).
+//   (I5 by sums), chan_race_test.cpp (the edges of race_clock.hpp), progress_test.cpp (gives way).
 
 #include <exeunt/chan/core.hpp>
 
@@ -356,11 +356,11 @@ bool chan_core::close() noexcept {
   step("channel close", this);
   turn& here = sched::this_turn();
   spin_lock* held = &lock_.lock(here);
+  race_write(&closed_);  // Also of a second close: which one is second is chance.
   if (closed()) {
     held->unlock();
     return false;
   }
-  race_write(&closed_);
   race_release(&closed_);
   closed_.store(1, memory_order_relaxed);
   // order: release, before those who wait are taken away: see Looks.

@@ -7,7 +7,7 @@
 //   I3  rep->deadline is no later than that of any context it was derived from, unless
 //       without_cancel() lies between.
 // Locks: none; the tree has its own (src/sched/cancel.cpp).
-// Tests: tests/context/context_test.cpp.
+// Tests: tests/context/context_test.cpp, context_litmus_test.cpp.
 
 #include <exeunt/context/context.hpp>
 

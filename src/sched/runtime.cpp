@@ -700,6 +700,7 @@ void start_fiber(const fiber_options& options, unique_function<void()> body) {
 }
 
 int run_main(function_ref<int()> body, runtime_options&& options, std::source_location where) {
+  const race_frame frame{__builtin_return_address(0)};
   runtime owner{std::move(options)};
   int code = 1;
   // runtime::run() would pass an exception on; here it ends as a report, with the stack of its
@@ -743,6 +744,7 @@ void runtime::start(const fiber_options& options, unique_function<void()> body) 
 }
 
 void runtime::run_body(const fiber_options& options, function_ref<void()> body) {
+  const detail::race_frame frame{__builtin_return_address(0)};
   std::exception_ptr failure;
   detail::ticket done;
   detail::race_release(&done);

@@ -11,7 +11,7 @@
 // Locks: lock_ is a leaf among locks of sources; tickets are claimed under it.
 // Wake-ups: the add() that makes the count zero claims all waiters in the same critical section as
 //   the zero, so that a group used again holds none of the earlier ones; it wakes them after.
-// Tests: tests/sync/wait_group_test.cpp.
+// Tests: tests/sync/wait_group_test.cpp, sync_race_test.cpp, sync_litmus_test.cpp.
 
 #include <exeunt/sync/wait_group.hpp>
 
@@ -23,6 +23,13 @@
 
 #include "sync/park_until.hpp"
 
+#ifdef EXEUNT_HAS_TSAN
+extern "C" {
+void __tsan_read1(void* address);
+void __tsan_write1(void* address);
+}
+#endif
+
 namespace exeunt {
 
 using detail::memory_order_acq_rel;
@@ -31,6 +38,33 @@ using detail::memory_order_relaxed;
 using detail::memory_order_release;
 using detail::queued_waiter;
 using detail::spin_guard;
+
+// To ThreadSanitizer an add() from zero reads, and the first wait() for it writes: if nothing
+// orders the two, that is a mistake of the program (the wait might have come first), and shown as a
+// race. What they read and write is a place of its own for each time that a count leaves zero,
+// since a group may be used again at once, whatever those do whom the zero has released.
+#ifdef EXEUNT_HAS_TSAN
+namespace {
+constexpr unsigned places = 1U << 20U;
+char wait_group_add_and_wait[places][8];
+detail::atomic<unsigned> places_taken{0};
+}  // namespace
+#endif
+void wait_group::show_first_add() noexcept {
+#ifdef EXEUNT_HAS_TSAN
+  // order: relaxed here and below; where the numbers matter, something else orders them.
+  const unsigned mine = places_taken.fetch_add(1, memory_order_relaxed) % places;
+  place_.store(mine, memory_order_relaxed);
+  __tsan_read1(wait_group_add_and_wait[mine]);
+#endif
+}
+void wait_group::show_first_wait() noexcept {
+#ifdef EXEUNT_HAS_TSAN
+  // Two that wait for the same count are in nobody's way: only one of them writes.
+  const unsigned mine = place_.exchange(no_place, memory_order_relaxed);
+  if (mine != no_place) __tsan_write1(wait_group_add_and_wait[mine]);
+#endif
+}
 
 wait_group::~wait_group() {
   // order: relaxed; whoever destroys it must have been told that nobody uses it.
@@ -56,6 +90,7 @@ void wait_group::add(std::int64_t n) {
       state = state_.load(memory_order_relaxed);  // order: as above.
       continue;
     }
+    if (before == 0 && n > 0) show_first_add();
     // order: acq_rel; release hands what was done to the wait() that sees the zero, acquire
     // collects it from the members that were done before.
     if (state_.compare_exchange_weak(state, state + delta, memory_order_acq_rel,
@@ -90,6 +125,7 @@ bool wait_group::enqueue(queued_waiter& self) noexcept {
     // order: relaxed; a member that sees the bit takes lock_.
     if (state_.compare_exchange_weak(state, state | waiting_bit, memory_order_relaxed,
                                      memory_order_acquire)) {
+      show_first_wait();
       queue_.push_back(self);
       return true;
     }
@@ -145,6 +181,7 @@ result<> wait_group::wait(const context& ctx) {
 }
 
 void wait_group::start(const fiber_options& options, unique_function<void()> body) {
+  const detail::race_frame frame{__builtin_return_address(0)};
   add(1);
   try {
     detail::start_fiber(options, [this, body = std::move(body)]() mutable { run_member(body); });

@@ -2,71 +2,23 @@
 // The classic small programs that tell memory models apart, by channels: operations on channels
 // appear in one order, which keeps each party's own (docs/semantics.md, L10).
 //
-// Each party is the only fiber of a runtime of one worker, so that all run at once. They meet at a
-// barrier before each round. Without the fence in show_all(), store_buffering finds its outcome
-// within some thousand rounds on a machine with two cores.
+// Without the fence in show_all(), store_buffering finds its outcome within some thousand rounds on
+// a machine with two cores.
 
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstddef>
-#include <functional>
+#include <memory>
 #include <optional>
-#include <thread>
-#include <vector>
 
 #include <exeunt/chan/chan.hpp>
 #include <exeunt/chan/select.hpp>
-#include <exeunt/sched/runtime.hpp>
+
+#include "support/litmus.hpp"
 
 namespace exeunt {
 namespace {
 
-#if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN)
-constexpr int rounds = 2'000;
-#else
-constexpr int rounds = 20'000;
-#endif
-
-// Lets nobody go on before all have come.
-class barrier {
- public:
-  explicit barrier(std::size_t parties) : parties_{parties} {}
-  void meet(std::size_t round) {
-    const std::size_t all = (round + 1) * parties_;
-    arrived_.fetch_add(1);
-    for (int looks = 0; arrived_.load() < all; ++looks) {
-      if (looks > 1000) std::this_thread::yield();
-    }
-  }
-
- private:
-  const std::size_t parties_;
-  std::atomic<std::size_t> arrived_{0};
-};
-
-// Runs `steps` at once in each round, and then `judge`, alone.
-void repeat(const std::vector<std::function<void()>>& steps, const std::function<void()>& judge) {
-  barrier before{steps.size()};
-  barrier after{steps.size()};
-  barrier judged{steps.size()};
-  std::vector<std::thread> parties;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    parties.emplace_back([&, i] {
-      runtime alone{{.procs = 1}};
-      alone.run([&] {
-        for (std::size_t round = 0; round < rounds; ++round) {
-          before.meet(round);
-          steps[i]();
-          after.meet(round);
-          if (i == 0) judge();
-          judged.meet(round);
-        }
-      });
-    });
-  }
-  for (std::thread& one : parties) one.join();
-}
+using test::litmus;
 
 void drain(const chan<int>& c) {
   while (c.try_recv()) {
@@ -91,88 +43,133 @@ bool by_select_of_two(const chan<int>& c) {
 
 // Goal:   of two that each send and then look for what the other has sent, one finds it.
 // Method: all ways to look.
-TEST(chan_litmus, store_buffering) {
-  for (const look found : {look{by_try_recv}, look{by_select}, look{by_select_of_two}}) {
-    const chan<int> x{1};
-    const chan<int> y{1};
+template <look Found>
+litmus store_buffering() {
+  struct both {
+    chan<int> x{1U};
+    chan<int> y{1U};
     bool first = false;
     bool second = false;
-    int neither = 0;
-    repeat({[&] { x.send(1), first = found(y); }, [&] { y.send(1), second = found(x); }}, [&] {
-      neither += first || second ? 0 : 1;
-      drain(x);
-      drain(y);
-    });
-    EXPECT_EQ(neither, 0);
-  }
+  };
+  const auto s = std::make_shared<both>();
+  return {{[s] { s->x.send(1), s->first = Found(s->y); },
+           [s] { s->y.send(1), s->second = Found(s->x); }},
+          [s] {
+            EXPECT_TRUE(s->first || s->second);
+            drain(s->x);
+            drain(s->y);
+          }};
 }
+EXEUNT_LITMUS_TEST(chan_litmus, store_buffering, store_buffering<by_try_recv>, 4)
+EXEUNT_LITMUS_TEST(chan_litmus, store_buffering_by_select, store_buffering<by_select>, 4)
+EXEUNT_LITMUS_TEST(chan_litmus, store_buffering_by_select_of_two, store_buffering<by_select_of_two>,
+                   4)
 
 // Goal:   the same of who makes room and then looks for room.
 // Method: both channels are full.
-TEST(chan_litmus, store_buffering_of_room) {
-  const chan<int> x{1};
-  const chan<int> y{1};
-  x.send(0);
-  y.send(0);
-  bool first = false;
-  bool second = false;
-  int neither = 0;
+litmus store_buffering_of_room() {
+  struct both {
+    chan<int> x{1U};
+    chan<int> y{1U};
+    bool first = false;
+    bool second = false;
+    both() { fill(); }
+    void fill() const {
+      static_cast<void>(x.try_send(0));
+      static_cast<void>(y.try_send(0));
+    }
+  };
+  const auto s = std::make_shared<both>();
   const auto empty_then_fill = [](const chan<int>& mine, const chan<int>& theirs) {
     static_cast<void>(mine.recv());
     return theirs.try_send(1);
   };
-  repeat({[&] { first = empty_then_fill(x, y); }, [&] { second = empty_then_fill(y, x); }}, [&] {
-    neither += first || second ? 0 : 1;
-    static_cast<void>(x.try_send(0));
-    static_cast<void>(y.try_send(0));
-  });
-  EXPECT_EQ(neither, 0);
+  return {{[=] { s->first = empty_then_fill(s->x, s->y); },
+           [=] { s->second = empty_then_fill(s->y, s->x); }},
+          [s] {
+            EXPECT_TRUE(s->first || s->second);
+            s->fill();
+          }};
 }
+EXEUNT_LITMUS_TEST(chan_litmus, store_buffering_of_room, store_buffering_of_room, 4)
 
-// Goal:   who finds the second of two sends finds the first, too.
-TEST(chan_litmus, message_passing) {
-  const chan<int> data{1};
-  const chan<int> flag{1};
-  int lost = 0;
-  repeat({[&] { data.send(1), flag.send(1); },
-          [&] {
-            if (flag.try_recv() && !data.try_recv()) ++lost;
-          }},
-         [&] {
-           drain(data);
-           drain(flag);
-         });
-  EXPECT_EQ(lost, 0);
+// Goal:   who finds the second of two sends finds the first, too, and what was written before.
+litmus message_passing() {
+  struct both {
+    int written = 0;
+    chan<int> data{1U};
+    chan<int> flag{1U};
+  };
+  const auto s = std::make_shared<both>();
+  return {{[s] {
+             s->written = 1;
+             s->data.send(1), s->flag.send(1);
+           },
+           [s] {
+             if (!s->flag.try_recv()) return;
+             EXPECT_EQ(s->written, 1);
+             EXPECT_TRUE(s->data.try_recv());
+           }},
+          [s] {
+            s->written = 0;
+            drain(s->data);
+            drain(s->flag);
+          }};
 }
+EXEUNT_LITMUS_TEST(chan_litmus, message_passing, message_passing, 4)
+
+// Goal:   nothing comes out of thin air: of two that each look and then send to the other, not both
+//         have found something.
+litmus load_buffering() {
+  struct both {
+    chan<int> x{1U};
+    chan<int> y{1U};
+    bool first = false;
+    bool second = false;
+  };
+  const auto s = std::make_shared<both>();
+  return {{[s] { s->first = by_select(s->x), s->y.send(1); },
+           [s] { s->second = by_select(s->y), s->x.send(1); }},
+          [s] {
+            EXPECT_FALSE(s->first && s->second);
+            drain(s->x);
+            drain(s->y);
+          }};
+}
+EXEUNT_LITMUS_TEST(chan_litmus, load_buffering, load_buffering, 4)
 
 // Goal:   two that look at two independent writes do not see them in opposite orders.
 // Method: the writes are closes, which all who look can see, as often as they like.
-TEST(chan_litmus, independent_reads_of_independent_writes) {
+litmus independent_reads_of_independent_writes() {
   struct seen {
     bool earlier = false;
     bool later = false;
   };
-  std::optional<chan<int>> x{1U};
-  std::optional<chan<int>> y{1U};
-  seen third;
-  seen fourth;
-  int opposite = 0;
-  repeat({[&] { x->close(); }, [&] { y->close(); },
-          [&] {
-            third.earlier = by_select(*x);
-            third.later = by_select(*y);
-          },
-          [&] {
-            fourth.earlier = by_select(*y);
-            fourth.later = by_select(*x);
-          }},
-         [&] {
-           opposite += third.earlier && !third.later && fourth.earlier && !fourth.later ? 1 : 0;
-           x.emplace(1U);
-           y.emplace(1U);
-         });
-  EXPECT_EQ(opposite, 0);
+  struct all {
+    std::optional<chan<int>> x{1U};
+    std::optional<chan<int>> y{1U};
+    seen third;
+    seen fourth;
+  };
+  const auto s = std::make_shared<all>();
+  return {
+      {[s] { s->x->close(); }, [s] { s->y->close(); },
+       [s] {
+         s->third.earlier = by_select(*s->x);
+         s->third.later = by_select(*s->y);
+       },
+       [s] {
+         s->fourth.earlier = by_select(*s->y);
+         s->fourth.later = by_select(*s->x);
+       }},
+      [s] {
+        EXPECT_FALSE(s->third.earlier && !s->third.later && s->fourth.earlier && !s->fourth.later);
+        s->x.emplace(1U);
+        s->y.emplace(1U);
+      }};
 }
+EXEUNT_LITMUS_TEST(chan_litmus, independent_reads_of_independent_writes,
+                   independent_reads_of_independent_writes, 2)
 
 }  // namespace
 }  // namespace exeunt

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <atomic>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <exeunt/chan/chan.hpp>
@@ -13,7 +15,8 @@
 #include <exeunt/sched/go.hpp>
 
 #include "chan/parked.hpp"
-#include "support/on_workers.hpp"
+#include "support/explored.hpp"
+#include "support/race.hpp"
 
 namespace exeunt {
 namespace {
@@ -21,8 +24,8 @@ namespace {
 using detail::wait_reason;
 using test::until_parked;
 
-class chan_order : public test::on_workers {};
-EXEUNT_ON_WORKERS(chan_order);
+class chan_order : public test::explored {};
+EXEUNT_EXPLORED(chan_order);
 
 // RD-01: a send comes before its receive, and unbuffered the receive before the send's return.
 TEST_P(chan_order, rd_01_rendezvous) {
@@ -88,13 +91,14 @@ TEST_P(chan_order, rd_03_close) {
 // RD-05: a channel with room for one is a lock.
 TEST_P(chan_order, rd_05_a_channel_as_lock) {
   run([] {
+    const int rounds = is_simulated() ? 5 : 500;
     const chan<void> lock{1};
     const chan<void> idle;
     const chan<void> over{4};
     int guarded = 0;
     for (int f = 0; f < 4; ++f) {
       go([&, f] {
-        for (int i = 0; i < 500; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           if (f % 2 == 0) {
             lock.send();
             ++guarded;
@@ -110,7 +114,7 @@ TEST_P(chan_order, rd_05_a_channel_as_lock) {
       });
     }
     for (int f = 0; f < 4; ++f) EXPECT_TRUE(over.recv());
-    EXPECT_EQ(guarded, 2'000);
+    EXPECT_EQ(guarded, 4 * rounds);
   });
 }
 
@@ -118,13 +122,14 @@ TEST_P(chan_order, rd_05_a_channel_as_lock) {
 // send hands it to one of them past the ring.
 TEST_P(chan_order, a_token_as_lock) {
   run([] {
+    const int rounds = is_simulated() ? 5 : 500;
     const chan<void> token{1};
     const chan<void> over{4};
     int guarded = 0;
     token.send();
     for (int f = 0; f < 4; ++f) {
       go([&] {
-        for (int i = 0; i < 500; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           EXPECT_TRUE(token.recv());
           ++guarded;
           if (i % 16 == 0) yield();
@@ -134,7 +139,7 @@ TEST_P(chan_order, a_token_as_lock) {
       });
     }
     for (int f = 0; f < 4; ++f) EXPECT_TRUE(over.recv());
-    EXPECT_EQ(guarded, 2'000);
+    EXPECT_EQ(guarded, 4 * rounds);
   });
 }
 
@@ -151,7 +156,7 @@ TEST_P(chan_order, rd_09_values_change_hands) {
       const chan<void> over{4};
       for (int f = 0; f < 4; ++f) {
         go([=] {
-          for (int i = 0; i < 200; ++i) {
+          for (int i = 0; i < (is_simulated() ? 5 : 200); ++i) {
             const chan<int> reply{1};
             auto one = std::make_unique<task>(task{i, reply});
             tasks.send(std::move(one));
@@ -189,29 +194,16 @@ TEST_P(chan_order, rd_12_counts) {
 
 #ifdef EXEUNT_TSAN
 
-// Each shape in a process of its own, which ThreadSanitizer ends with 66 if it saw a race.
-template <typename F>
-[[noreturn]] void in_own_process(F&& body) {
-  test::run_on(1, body);
-  std::exit(0);
-}
-
-class chan_race_death_test : public ::testing::Test {
- protected:
-  void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
-};
-
-#define EXEUNT_EXPECT_RACE(...) \
-  EXPECT_EXIT(in_own_process(__VA_ARGS__), ::testing::ExitedWithCode(66), "data race")
+class chan_race_death_test : public test::race_death_test {};
 
 // RD-05: with room for two it is no lock.
 TEST_F(chan_race_death_test, rd_05_room_for_two_is_no_lock) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("one", "two", [] {
     int v = 0;
     const chan<void> c{2};
     const chan<void> over{2};
-    for (int f = 0; f < 2; ++f) {
-      go([&] {
+    for (const char* const name : {"one", "two"}) {
+      go({.name = name}, [&] {
         c.send();
         ++v;
         EXPECT_TRUE(c.recv());
@@ -225,13 +217,13 @@ TEST_F(chan_race_death_test, rd_05_room_for_two_is_no_lock) {
 
 // RD-11: two fibers that both won a send.
 TEST_F(chan_race_death_test, rd_11_two_winners) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("one", "two", [] {
     int v = 0;
     const chan<int> c{2};
     const chan<int> idle;
     const chan<void> over{2};
-    for (int f = 0; f < 2; ++f) {
-      go([&] {
+    for (const char* const name : {"one", "two"}) {
+      go({.name = name}, [&] {
         select(on_send(c, 1, [] {}), on_recv(idle, [] {}));
         ++v;
         over.send();
@@ -242,12 +234,49 @@ TEST_F(chan_race_death_test, rd_11_two_winners) {
   });
 }
 
+// RD-11: a write before a receive that sees the close, the other after the close.
+TEST_F(chan_race_death_test, rd_11_after_the_close) {
+  EXEUNT_EXPECT_RACE("closes", "receives", [] {
+    int v = 0;
+    const chan<int> c;
+    const chan<int> idle;
+    const chan<void> over{2};
+    go({.name = "receives"}, [&] {
+      v = 1;
+      select(on_recv(c, [] {}), on_recv(idle, [] {}));
+      over.send();
+    });
+    go({.name = "closes"}, [&] {
+      c.close();
+      v = 2;
+      over.send();
+    });
+    EXPECT_TRUE(over.recv());
+    EXPECT_TRUE(over.recv());
+  });
+}
+
+// RD-11: what is done because nothing was ready knows nothing of the others.
+TEST_F(chan_race_death_test, rd_11_otherwise) {
+  EXEUNT_EXPECT_RACE("reads", "main", [] {
+    int v = 0;
+    const chan<int> c;
+    const chan<void> over{1};
+    go({.name = "reads"}, [&] {
+      static_cast<void>(*const_cast<volatile int*>(&v));
+      over.send();
+    });
+    select(on_recv(c, [](std::optional<int>) {}), otherwise([&] { v = 1; }));
+    EXPECT_TRUE(over.recv());
+  });
+}
+
 // RD-12: the size orders nothing.
 TEST_F(chan_race_death_test, rd_12_size_is_no_signal) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("sends", "main", [] {
     int v = 0;
     const chan<int> c{1};
-    go([&v, c] {
+    go({.name = "sends"}, [&v, c] {
       v = 1;
       c.send(1);
     });
@@ -256,16 +285,17 @@ TEST_F(chan_race_death_test, rd_12_size_is_no_signal) {
   });
 }
 
-// RD-13: a send and a close without order, and two closes.
+// RD-13: a send and a close without order, and two closes. That it goes well this time (the second
+// close throws) makes no difference.
 TEST_F(chan_race_death_test, rd_13_send_and_close) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("sends", "closes", [] {
     const chan<int> c{1};
     const chan<int> over{2};
-    go([=] {
+    go({.name = "sends"}, [=] {
       c.send(1);
       over.send(1);
     });
-    go([=] {
+    go({.name = "closes"}, [=] {
       while (c.size() == 0) yield();
       c.close();
       over.send(1);
@@ -275,13 +305,51 @@ TEST_F(chan_race_death_test, rd_13_send_and_close) {
   });
 }
 
-// RD-14: the handle itself is a plain variable.
+TEST_F(chan_race_death_test, rd_13_send_by_select_and_close) {
+  EXEUNT_EXPECT_RACE("sends", "closes", [] {
+    const chan<int> c{1};
+    const chan<int> idle;
+    const chan<int> over{2};
+    go({.name = "sends"}, [=] {
+      select(on_send(c, 1, [] {}), on_recv(idle, [] {}));
+      over.send(1);
+    });
+    go({.name = "closes"}, [=] {
+      while (c.size() == 0) yield();
+      c.close();
+      over.send(1);
+    });
+    EXPECT_EQ(over.recv(), 1);
+    EXPECT_EQ(over.recv(), 1);
+  });
+}
+
+TEST_F(chan_race_death_test, rd_13_two_closes) {
+  EXEUNT_EXPECT_RACE("one", "two", [] {
+    const chan<int> c;
+    const chan<int> over{2};
+    for (const char* const name : {"one", "two"}) {
+      go({.name = name}, [=] {
+        try {
+          c.close();
+        } catch (const closed_channel&) {
+          // The other was first.
+        }
+        over.send(1);
+      });
+    }
+    EXPECT_EQ(over.recv(), 1);
+    EXPECT_EQ(over.recv(), 1);
+  });
+}
+
+// RD-14: the handle itself is a plain variable, whatever is done through it.
 TEST_F(chan_race_death_test, rd_14_the_handle) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("uses", "main", [] {
     chan<int> c{1};
     const chan<int> same = c;
     const chan<void> over{1};
-    go([&] {
+    go({.name = "uses"}, [&] {
       EXPECT_TRUE(c.try_send(1));
       over.send();
     });
@@ -291,13 +359,48 @@ TEST_F(chan_race_death_test, rd_14_the_handle) {
   });
 }
 
+template <typename Use>
+void use_while_assigned(Use use) {
+  chan<int> c{1};
+  const chan<int> over{1};
+  std::atomic<bool> used{false};  // Relaxed: orders nothing.
+  go({.name = "uses"}, [&] {
+    use(c);
+    used.store(true, std::memory_order_relaxed);
+    over.send(1);
+  });
+  while (!used.load(std::memory_order_relaxed)) yield();
+  c = nullptr;
+  EXPECT_EQ(over.recv(), 1);
+}
+
+TEST_F(chan_race_death_test, rd_14_the_handle_by_receive) {
+  EXEUNT_EXPECT_RACE("uses", "main", [] {
+    use_while_assigned([](const chan<int>& c) { EXPECT_FALSE(c.try_recv().has_value()); });
+  });
+}
+TEST_F(chan_race_death_test, rd_14_the_handle_by_close) {
+  EXEUNT_EXPECT_RACE("uses", "main",
+                     [] { use_while_assigned([](const chan<int>& c) { c.close(); }); });
+}
+TEST_F(chan_race_death_test, rd_14_the_handle_by_size) {
+  EXEUNT_EXPECT_RACE("uses", "main", [] {
+    use_while_assigned([](const chan<int>& c) { EXPECT_EQ(c.size(), 0U); });
+  });
+}
+TEST_F(chan_race_death_test, rd_14_the_handle_by_capacity) {
+  EXEUNT_EXPECT_RACE("uses", "main", [] {
+    use_while_assigned([](const chan<int>& c) { EXPECT_EQ(c.capacity(), 1U); });
+  });
+}
+
 // A receiver that refills the ring from a parked sender does not come after that sender.
 TEST_F(chan_race_death_test, a_parked_sender_comes_before_its_own_receive_only) {
-  EXEUNT_EXPECT_RACE([] {
+  EXEUNT_EXPECT_RACE("sends", "main", [] {
     int v = 0;
     const chan<int> c{1};
     c.send(1);
-    go([&v, c] {
+    go({.name = "sends"}, [&v, c] {
       v = 1;
       c.send(2);
     });
@@ -305,6 +408,25 @@ TEST_F(chan_race_death_test, a_parked_sender_comes_before_its_own_receive_only) 
     EXPECT_EQ(c.recv(), 1);
     v = 2;
     EXPECT_EQ(c.recv(), 2);
+  });
+}
+
+// What has been sent into a buffer does not come after the receive.
+TEST_F(chan_race_death_test, a_receive_orders_no_send_before_the_ring_is_full) {
+  EXEUNT_EXPECT_RACE("receives", "main", [] {
+    int v = 0;
+    const chan<int> c{2};
+    const chan<int> over{1};
+    c.send(1);
+    go({.name = "receives"}, [&] {
+      v = 1;
+      EXPECT_EQ(c.recv(), 1);
+      over.send(1);
+    });
+    while (c.size() != 0) yield();
+    c.send(2);
+    v = 2;
+    EXPECT_EQ(over.recv(), 1);
   });
 }
 

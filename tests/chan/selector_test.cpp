@@ -130,9 +130,10 @@ TEST_P(selector_test, se_25_limits) {
 }
 
 // Many different channels, parked and woken.
-TEST_P(selector_test, waits_on_a_thousand_channels) {
+TEST_P(selector_test, waits_on_ten_thousand_channels) {
   run([] {
-    constexpr std::size_t count = 1'000;
+    const std::size_t count = is_simulated() ? 1'000 : 10'000;
+    const std::size_t step = count / 10;
     std::vector<chan<int>> channels(count);
     selector cases;
     int sum = 0;
@@ -140,10 +141,73 @@ TEST_P(selector_test, waits_on_a_thousand_channels) {
       cases.on_recv(channels[i], [&](std::optional<int> v) { sum += *v; });
     }
     go([&] {
-      for (std::size_t i = 0; i < count; i += 100) channels[i].send(static_cast<int>(i));
+      for (std::size_t i = 0; i < count; i += step) channels[i].send(static_cast<int>(i));
     });
-    for (std::size_t i = 0; i < count; i += 100) EXPECT_EQ(cases.run(), count - 1 - i);
-    EXPECT_EQ(sum, 4'500);
+    for (std::size_t i = 0; i < count; i += step) EXPECT_EQ(cases.run(), count - 1 - i);
+    EXPECT_EQ(sum, 45 * static_cast<int>(step));
+  });
+}
+
+// Goal:   a set that changes all the time stays as large as it is: numbers and memory come again.
+// Method: more cases in turn than there may be at a time, each with something to be freed.
+TEST_P(selector_test, takes_cases_away_and_gives_their_numbers_again) {
+  run([] {
+    const auto held = std::make_shared<int>(0);
+    const chan<int> closed;
+    closed.close();
+    selector cases;
+    const std::size_t kept = cases.on_recv(chan<int>{}, [held] { ADD_FAILURE(); });
+    const std::size_t rounds = is_simulated() ? 10 : 2 * selector::cases_max;
+    for (std::size_t i = 0; i < rounds; ++i) {
+      const std::size_t added = cases.on_recv(closed, [held] {});
+      EXPECT_EQ(added, 1U);
+      EXPECT_EQ(cases.size(), 2U);
+      if (i % 1000 == 0) {
+        EXPECT_EQ(cases.run(), added);
+      }
+      cases.remove(added);
+      EXPECT_EQ(held.use_count(), 2);
+    }
+    EXPECT_EQ(cases.size(), 1U);
+    EXPECT_THROW(cases.remove(1), panic_error);
+    EXPECT_THROW(cases.disable(7), panic_error);
+    cases.remove(kept);
+    EXPECT_EQ(held.use_count(), 1);
+    for (int i = 0; i < 2; ++i) {
+      const std::size_t fallback = cases.otherwise([] {});
+      EXPECT_EQ(cases.run(), fallback);
+      cases.remove(fallback);
+    }
+  });
+}
+
+// Goal:   a handler may take its own case away, and put others in its place.
+// Method: what the handler holds is used after the removal, for the sanitizers to see.
+TEST_P(selector_test, handlers_remove_their_own_cases) {
+  run([] {
+    std::vector<chan<int>> channels;
+    for (int i = 0; i < 5; ++i) {
+      channels.emplace_back(std::size_t{1});
+      channels.back().send(i);
+      channels.back().close();
+    }
+    selector cases;
+    int values = 0;
+    int closed = 0;
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+      cases.on_recv(channels[i], [&, i, text = std::string(100, 'x')](std::optional<int> value) {
+        if (value) {
+          ++values;
+          return;
+        }
+        cases.remove(i);
+        EXPECT_EQ(text.size(), 100U);
+        ++closed;
+      });
+    }
+    while (cases.size() > 0) cases.run();
+    EXPECT_EQ(values, 5);
+    EXPECT_EQ(closed, 5);
   });
 }
 

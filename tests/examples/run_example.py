@@ -64,10 +64,12 @@ def serve(addresses, program):
 
 
 def race(program):
-    """Status 66 is ThreadSanitizer's; the report has a stack for either fiber and its name."""
+    """Status 66 is ThreadSanitizer's; a report has a stack for either fiber and its name."""
     done = subprocess.run([program], capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode != 66:
         fail(f"ended with {done.returncode}, not with 66", done.stderr)
+    if done.stderr.count("WARNING: ThreadSanitizer: data race") < 2:
+        fail("not both races are reported", done.stderr)
     source = open(os.path.join(os.path.dirname(__file__), "../../examples/race_counter.cpp"),
                   encoding="utf-8").read().split("\n")
     starts = [number for number, line in enumerate(source, 1) if "group.go(" in line]

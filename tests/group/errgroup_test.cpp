@@ -597,6 +597,13 @@ TEST_P(errgroup_test, groups_nest) {
   });
 }
 
+// Kratos' group passes each task whatever context it was made with; here a task that does not take
+// the group's does not compile.
+template <typename F>
+concept can_go = requires(errgroup& group, F f) { group.go(f); };
+static_assert(can_go<void (*)(context)> && can_go<result<> (*)(const context&)>);
+static_assert(!can_go<void (*)()> && !can_go<result<> (*)()>);
+
 // The parent of a group outlives it, or it is not a parent.
 static_assert(!std::is_constructible_v<errgroup, with_cancel_result>);
 static_assert(std::is_constructible_v<errgroup, with_cancel_result&>);

@@ -81,6 +81,15 @@ TEST(epoll, refuses_what_cannot_be_watched) {
   EXPECT_TRUE(added.error().is(std::errc::bad_file_descriptor));
 }
 
+// SC-27: more wakes than one are no more than one.
+TEST(epoll, wakes_may_be_repeated) {
+  const auto poller = make_epoll_poller();
+  event found[4];
+  for (int i = 0; i < 1000; ++i) poller->wake();
+  EXPECT_EQ(poller->wait(found, 4, no_deadline), 0U);
+  EXPECT_EQ(poller->wait(found, 4, just_look), 0U);
+}
+
 TEST(epoll, a_wake_before_the_wait_is_not_lost) {
   const auto poller = make_epoll_poller();
   event found[4];
@@ -90,6 +99,7 @@ TEST(epoll, a_wake_before_the_wait_is_not_lost) {
   EXPECT_EQ(poller->wait(found, 4, no_deadline), 0U);
 }
 
+// SC-27.
 TEST(epoll, a_wake_from_another_thread_ends_the_wait) {
   const auto poller = make_epoll_poller();
   std::thread other{[&] { poller->wake(); }};

@@ -7,7 +7,9 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include <exeunt/sched/os_thread.hpp>
 #include <exeunt/sched/runtime.hpp>
 
 #include "sched/current.hpp"
@@ -144,6 +146,33 @@ TEST_F(hazards, fibers_in_catch_blocks_at_once_do_not_mix_their_exceptions) {
       });
     }
     for (int i = 0; i < count; ++i) done.wait();
+  });
+}
+
+// SC-21: exceptions are caught in turn by the main fiber, by two with threads of their own, and by
+// the main fiber again.
+TEST_F(hazards, exceptions_are_caught_wherever_they_are_thrown_in_turn) {
+  run([] {
+    std::vector<std::string> caught;
+    const auto fail = [&caught](const char* who) {
+      try {
+        throw std::runtime_error{who};
+      } catch (const std::runtime_error& thrown) {
+        caught.emplace_back(thrown.what());
+      }
+    };
+    semaphore next;
+    fail("main");
+    for (const char* const who : {"first", "second"}) {
+      go([&, who] {
+        const lock_os_thread here;
+        fail(who);
+        next.post();
+      });
+      next.wait();
+    }
+    fail("main again");
+    EXPECT_EQ(caught, (std::vector<std::string>{"main", "first", "second", "main again"}));
   });
 }
 

@@ -76,6 +76,7 @@ TEST_P(lock_os_thread_test, keeps_the_fiber_on_a_thread_of_its_own) {
   });
 }
 
+// SC-26, its first half. The second differs: see the scope that outlives its fiber.
 TEST_P(lock_os_thread_test, scopes_count) {
   run([] {
     std::optional<lock_os_thread> outer;

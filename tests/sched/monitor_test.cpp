@@ -195,6 +195,56 @@ TEST(monitor, a_fiber_that_waits_for_another_by_looking_ends) {
   }
 }
 
+// SC-07: two that take turns by looking, without a single call of the library, on any number of
+// workers: a worker that is kept is replaced.
+TEST(monitor, two_that_take_turns_by_looking_end) {
+  for (const unsigned procs : {1U, 2U}) {
+    runtime workers{{.procs = procs}};
+    workers.run([] {
+      std::atomic<int> turn{0};
+      semaphore done;
+      for (int me = 0; me < 2; ++me) {
+        go([&, me] {
+          for (int lap = 0; lap < 5; ++lap) {
+            while (turn != me) {
+            }
+            turn = 1 - me;
+          }
+          done.post();
+        });
+      }
+      done.wait();
+      done.wait();
+    });
+    EXPECT_EQ(workers.stop(), 0U);
+  }
+}
+
+// SC-03: as many as there are workers run at the same time.
+TEST(monitor, as_many_run_at_once_as_there_are_workers) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one CPU runs one at a time";
+  constexpr int count = 4;
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    runtime workers{{.procs = count}};
+    workers.run([] {
+      std::atomic<int> passed{0};
+      semaphore done;
+      for (int me = 0; me < count; ++me) {
+        go([&, me] {
+          for (int lap = 0; lap < 3; ++lap) {
+            while (passed != lap * count + me) {
+            }
+            ++passed;
+          }
+          done.post();
+        });
+      }
+      for (int me = 0; me < count; ++me) done.wait();
+    });
+    EXPECT_EQ(workers.stop(), 0U);
+  }
+}
+
 // Goal:   what waits behind a stuck fiber runs though all others are busy and never search.
 TEST(monitor, what_waits_behind_a_stuck_fiber_runs_though_nobody_is_idle) {
   runtime workers{{.procs = 2}};
@@ -240,6 +290,30 @@ TEST(monitor, stuck_fibers_come_and_go) {
     for (int i = 0; i < count; ++i) all.wait();
   });
   EXPECT_EQ(done, count);
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
+// SC-28: with fibers that start each other without end.
+TEST(monitor, procs_can_be_changed_again_and_again_while_fibers_start_fibers) {
+  runtime workers{{.procs = 2}};
+  std::atomic<bool> over{false};
+  std::atomic<int> lines{0};
+  struct line {
+    static void go_on(std::atomic<bool>& over, std::atomic<int>& lines) {
+      if (over) {
+        --lines;
+      } else {
+        go([&] { go_on(over, lines); });
+      }
+    }
+  };
+  for (int i = 0; i < 4; ++i) {
+    ++lines;
+    workers.go([&] { line::go_on(over, lines); });
+  }
+  for (unsigned i = 0; i < 1000; ++i) workers.set_procs(1 + i % 4);
+  over = true;
+  while (lines != 0) std::this_thread::yield();
   EXPECT_EQ(workers.stop(), 0U);
 }
 

@@ -40,11 +40,14 @@ class run_queue_test : public ::testing::Test {
   std::array<fiber*, run_queue::theft_max> taken{};
 };
 
+// SC-09: whatever the number, in the order in which they came, from any slot of the ring on.
 TEST_F(run_queue_test, is_first_in_first_out) {
-  const auto fibers = make(3);
-  for (const auto& f : fibers) EXPECT_TRUE(push(*f));
-  for (const auto& f : fibers) EXPECT_EQ(pop(), f.get());
-  EXPECT_EQ(pop(), nullptr);
+  for (std::size_t count = 0; count < 70; ++count) {
+    const auto fibers = make(count);
+    for (const auto& f : fibers) EXPECT_TRUE(push(*f));
+    for (const auto& f : fibers) EXPECT_EQ(pop(), f.get());
+    EXPECT_EQ(pop(), nullptr);
+  }
 }
 
 TEST_F(run_queue_test, grows_and_shrinks_in_order) {
@@ -60,6 +63,19 @@ TEST_F(run_queue_test, grows_and_shrinks_in_order) {
   EXPECT_EQ(pop(), nullptr);
   ASSERT_TRUE(push(*fibers[0]));
   EXPECT_EQ(pop(), fibers[0].get());
+}
+
+// SC-10: one theft takes half of them, rounded up, up to what fits; then each leaves once.
+TEST_F(run_queue_test, a_thief_takes_half_of_any_number) {
+  for (std::size_t count = 0; count <= 2 * taken.size(); ++count) {
+    const auto fibers = make(count);
+    for (const auto& f : fibers) ASSERT_TRUE(push(*f));
+    const std::size_t stolen = queue.steal(taken);
+    ASSERT_EQ(stolen, (count + 1) / 2);
+    for (std::size_t i = 0; i < stolen; ++i) EXPECT_EQ(taken[i], fibers[i].get());
+    for (std::size_t i = stolen; i < count; ++i) EXPECT_EQ(pop(), fibers[i].get());
+    ASSERT_EQ(pop(), nullptr);
+  }
 }
 
 TEST_F(run_queue_test, a_thief_takes_the_older_half_rounded_up) {
@@ -103,6 +119,7 @@ TEST_F(run_queue_test, a_thief_gives_way_to_an_owner_who_stays_inside) {
   EXPECT_EQ(queue.steal(taken), 1U);
 }
 
+// SC-10, its second half.
 // Goal:   nothing is lost, doubled or out of the owner's order while thieves take.
 // Method: an owner that pushes numbered fibers and pops some, two thieves; every fiber is counted.
 // Goal:   a line has the next one first and those that wait apart last, and any can be taken out.

@@ -382,6 +382,20 @@ void limit_address_space(std::size_t more) {
   EXPECT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
 }
 
+// SC-25: as many workers as anybody may ask for, where there is room for them.
+TEST(runtime_exit, a_thousand_workers_start) {
+#if defined(EXEUNT_TSAN)
+  constexpr unsigned count = 128;  // The tool has room for some thousand threads and fibers.
+#else
+  constexpr unsigned count = 1024;
+#endif
+  if (std::getenv("EXEUNT_TEST_PROGRAM") != nullptr) GTEST_SKIP() << "too many for qemu";
+  runtime workers{{.procs = count}};
+  EXPECT_EQ(workers.run([] { return 6; }), 6);
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
+// SC-25: a limit of the system.
 TEST(runtime_exit, a_thread_that_the_system_refuses_is_an_exception_and_leaves_nothing) {
   if (child::body() == "refused") {
     limit_address_space(96U << 20U);

@@ -4,7 +4,9 @@
 #include <unistd.h>
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -13,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include <exeunt/base/function.hpp>
+#include <exeunt/sched/blocking.hpp>
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sched/timer_node.hpp>
 
@@ -312,6 +316,35 @@ TEST(panic, the_handler_gets_it_instead) {
   EXPECT_TRUE(seen.what.is(errc::panic));
 }
 
+// SC-19: a function that is none is started as any other, and what calling it throws is told.
+TEST(panic, an_empty_function_is_one) {
+  std::vector<panic_report> reports;
+  runtime workers{
+      {.procs = 1, .panic_handler = [&](const panic_report& r) { reports.push_back(r); }}};
+  workers.run([] {
+    semaphore done;
+    go({.name = "empty"}, std::function<void()>{});
+    go([&] { done.post(); });
+    done.wait();
+  });
+  workers.stop();
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_EQ(reports[0].what.exception_type(), "std::bad_function_call");
+  EXPECT_EQ(reports[0].name, "empty");
+  EXPECT_NE(std::string{reports[0].started_at.file_name()}.find("runtime_test.cpp"),
+            std::string::npos);
+}
+
+// SC-19: the library's own kind says it itself, and ends the process.
+TEST(panic_death, an_empty_unique_function_is_fatal) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(runtime{{.procs = 1}}.run([] {
+    go(unique_function<void()>{});
+    for (;;) yield();
+  }),
+               "call of an empty unique_function");
+}
+
 TEST(panic_death, terminate_is_one_option_away) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto let_it_throw = [] {
@@ -344,6 +377,23 @@ TEST(fibers, a_dump_tells_name_state_reason_and_origin) {
     EXPECT_NE(std::string{info.started_at.file_name()}.find("runtime_test.cpp"), std::string::npos);
     EXPECT_NE(dump_fibers().find("\"waiter\" waits for semaphore"), std::string::npos);
     gate.post();
+    done.wait();
+  });
+}
+
+// SC-20: what the runtime does for itself (timers, readiness, blocking calls) is no fiber.
+TEST(fibers, are_only_those_of_the_program) {
+  run_on(2, [] {
+    EXPECT_EQ(blocking([] { return 1; }), 1);
+    semaphore done;
+    go({.name = "sleeper"}, [&] {
+      sleep(std::chrono::milliseconds{20});
+      done.post();
+    });
+    sleep(std::chrono::milliseconds{1});
+    for (const fiber_info& one : runtime::current().fibers()) {
+      EXPECT_TRUE(one.name == "main" || one.name == "sleeper") << one.name;
+    }
     done.wait();
   });
 }

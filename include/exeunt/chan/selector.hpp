@@ -22,8 +22,9 @@ namespace exeunt {
 
 /// A list of cases to select from, again and again.
 ///
-/// Cases are numbered from 0 in the order they are added. The selector keeps its own handles,
-/// values and handlers; what handlers return is ignored.
+/// Cases are numbered from 0 in the order they are added, but the number of one that was removed is
+/// given again. Handlers may add and remove cases, their own too. The selector keeps its own
+/// handles, values and handlers; what handlers return is ignored.
 ///
 /// Threads: one at a time.
 /// Cost:    add: allocations. run(): none, from the second time on.
@@ -92,14 +93,27 @@ class selector {
   /// Adds the case that no other is ready. Asserts: there is none yet.
   template <typename F>
   std::size_t otherwise(F&& f) {
-    EXEUNT_ASSERT(!has_otherwise_, "a selector has at most one otherwise()");
-    has_otherwise_ = true;
-    return add([&] { return exeunt::otherwise(std::decay_t<F>(std::forward<F>(f))); });
+    EXEUNT_ASSERT(otherwise_ == none, "a selector has at most one otherwise()");
+    return otherwise_ = add([&] { return exeunt::otherwise(std::decay_t<F>(std::forward<F>(f))); });
   }
 
   /// Switches a case off: it is never ready from now on. Its number stays.
-  void disable(std::size_t index) { entries_.at(index)->off = true; }
-  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  /// Throws: panic_error if there is no such case.
+  void disable(std::size_t index) { at(index)->off = true; }
+  /// Takes a case away, with its handle, its value and its handler; a handler that runs goes when
+  /// it returns. Its number is given to a case that is added later.
+  ///
+  /// Throws: panic_error if there is no such case.
+  void remove(std::size_t index) {
+    std::unique_ptr<entry>& one = at(index);
+    free_.push_back(index);
+    if (index == otherwise_) otherwise_ = none;
+    if (one->runs == 0) return one.reset();
+    one->removed = true;
+    static_cast<void>(one.release());  // Its running() frees it.
+  }
+  /// How many cases there are, switched off or not.
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size() - free_.size(); }
 
   /// As select(): waits for one case, does it, and calls its handler.
   ///
@@ -112,16 +126,16 @@ class selector {
     cases_.clear();
     cases_.reserve(count);
     for (const auto& one : entries_) {
-      cases_.push_back(one->off ? detail::select_case{} : one->describe());
+      cases_.push_back(!one || one->off ? detail::select_case{} : one->describe());
     }
     waiters_.resize(count);
     locks_.resize(count);
     ready_.resize(count);
     const std::size_t winner =
         detail::select_among(cases_.data(), count, {waiters_.data(), locks_.data(), ready_.data()});
-    entry& one = *entries_[winner];
-    if (one.once && !cases_[winner].closed) one.off = true;
-    one.finish(cases_[winner]);
+    const running one{*entries_[winner]};
+    if (one->once && !cases_[winner].closed) one->off = true;
+    one->finish(cases_[winner]);
     return winner;
   }
 
@@ -133,7 +147,24 @@ class selector {
 
     bool off = false;
     bool once = false;
+    bool removed = false;  // By a handler, while `runs`.
+    unsigned runs = 0;     // Of its own handler, now.
   };
+  /// Keeps a case while its handler runs.
+  class running {
+   public:
+    explicit running(entry& one) noexcept : one_{one} { ++one_.runs; }
+    ~running() {
+      if (--one_.runs == 0 && one_.removed) delete &one_;
+    }
+    running(const running&) = delete;
+    running& operator=(const running&) = delete;
+    entry* operator->() const noexcept { return &one_; }
+
+   private:
+    entry& one_;
+  };
+  static constexpr std::size_t none = ~std::size_t{0};
   template <typename Case>
   struct entry_of final : entry {
     template <typename Make>
@@ -149,18 +180,32 @@ class selector {
 
   template <typename Make>
   std::size_t add(Make make, bool once = false) {
-    if (entries_.size() == cases_max) throw panic_error{"selector: too many cases"};
-    entries_.push_back(std::make_unique<entry_of<decltype(make())>>(make));
-    entries_.back()->once = once;
-    return entries_.size() - 1;
+    if (size() == cases_max) throw panic_error{"selector: too many cases"};
+    auto made = std::make_unique<entry_of<decltype(make())>>(make);
+    made->once = once;
+    if (free_.empty()) {
+      entries_.push_back(std::move(made));
+      return entries_.size() - 1;
+    }
+    const std::size_t index = free_.back();
+    free_.pop_back();
+    entries_[index] = std::move(made);
+    return index;
+  }
+  [[nodiscard]] std::unique_ptr<entry>& at(std::size_t index) {
+    if (index >= entries_.size() || !entries_[index]) {
+      throw panic_error{"selector: no such case"};
+    }
+    return entries_[index];
   }
 
-  std::vector<std::unique_ptr<entry>> entries_;
+  std::vector<std::unique_ptr<entry>> entries_;  // Null: removed.
+  std::vector<std::size_t> free_;                // The numbers of these.
   std::vector<detail::select_case> cases_;
   std::vector<raw_waiter> waiters_;
   std::vector<detail::select_lock> locks_;
   std::vector<std::uint32_t> ready_;
-  bool has_otherwise_ = false;
+  std::size_t otherwise_ = none;  // Its number.
 };
 
 }  // namespace exeunt

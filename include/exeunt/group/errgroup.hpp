@@ -55,6 +55,8 @@ template <typename F>
 concept group_body = fiber_body<F> && std::is_invocable_v<std::decay_t<F>&, const context&> &&
                      void_or_result<std::invoke_result_t<std::decay_t<F>&, const context&>>;
 
+struct errgroup_access;
+
 }  // namespace detail
 
 /// A group of tasks with one context, whose end is waited for together.
@@ -136,6 +138,8 @@ class EXEUNT_API errgroup {
   [[nodiscard]] std::vector<std::string> running() const;
 
  private:
+  friend struct detail::errgroup_access;
+
   void enter();
   [[nodiscard]] bool try_enter();
   void leave(detail::errgroup_task* task) noexcept;
@@ -190,5 +194,33 @@ class EXEUNT_API errgroup {
   const detail::ref_ptr<detail::cancel_node> node_;
   const context ctx_;
 };
+
+namespace detail {
+
+/// For loops that take a slot first, and then look for what is to use it.
+struct errgroup_access {
+  [[nodiscard]] static const context& ctx(const errgroup& group) noexcept { return group.ctx_; }
+  /// Waits for a slot. start() or leave() has to follow.
+  /// Returns: false, without a slot, if the group's context has ended; that is recorded.
+  [[nodiscard]] static bool enter(errgroup& group) {
+    group.enter();
+    const std::optional<error> why = group.ctx_.err();
+    if (!why) return true;
+    group.record(fail(*why));
+    group.leave(nullptr);
+    return false;
+  }
+  template <typename F>
+  static void start(errgroup& group, const fiber_options& options, F&& f) {
+    group.start(options, std::forward<F>(f));
+  }
+  static void leave(errgroup& group) noexcept { group.leave(nullptr); }
+  /// As if a task had failed so.
+  static void record(errgroup& group, const error& failure) noexcept {
+    group.record(fail(failure));
+  }
+};
+
+}  // namespace detail
 
 }  // namespace exeunt

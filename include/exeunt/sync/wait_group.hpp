@@ -14,6 +14,7 @@
 #include <exeunt/base/error.hpp>
 #include <exeunt/base/export.hpp>
 #include <exeunt/base/function.hpp>
+#include <exeunt/base/race.hpp>
 #include <exeunt/base/result.hpp>
 #include <exeunt/base/spin_lock.hpp>
 #include <exeunt/sched/go.hpp>
@@ -91,11 +92,17 @@ class EXEUNT_API wait_group {
   void run_member(unique_function<void()>& body) noexcept;
   bool reach_zero(std::uint64_t delta) noexcept;
   bool enqueue(detail::queued_waiter& self) noexcept;
+  void show_first_add() noexcept;
+  void show_first_wait() noexcept;
 
   detail::atomic<std::uint64_t> state_{0};  // The count, shifted, and the bits.
   detail::spin_lock lock_;
   detail::wait_queue queue_;
   std::optional<error> failure_;
+#ifdef EXEUNT_HAS_TSAN
+  static constexpr unsigned no_place = ~0U;
+  detail::atomic<unsigned> place_{no_place};  // Since the count left zero, until somebody waits.
+#endif
 };
 
 }  // namespace exeunt
