@@ -9,6 +9,7 @@
 #include <optional>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -43,7 +44,7 @@ namespace detail {
 
 /// One task while it runs, on its stack.
 struct errgroup_task : list_hook<> {
-  char name[32] = {};
+  std::string_view name;  // Its fiber's.
   std::source_location started_at;
 };
 
@@ -155,18 +156,17 @@ class EXEUNT_API errgroup {
   void start(const fiber_options& options, F&& f) {
     using body = std::decay_t<F>;
     try {
-      detail::start_fiber(options,
-                          [this, where = options.started_at,
-                           f = std::optional<body>{std::in_place, std::forward<F>(f)}]() mutable {
-                            run(where, [&f](const context& ctx) -> result<> {
-                              using returns = std::invoke_result_t<body&, const context&>;
-                              std::optional<detail::flat_result_t<returns>> returned;
-                              detail::call_into(returned, *f, ctx);
-                              f.reset();  // Before the group, and with it what f refers to, can go.
-                              if (!*returned) return fail(std::move(*returned).error());
-                              return {};
-                            });
-                          });
+      detail::start_fiber(options, [this, where = options.started_at,
+                                    f = detail::kept_function<body>{std::forward<F>(f)}]() mutable {
+        run(where, [&f](const context& ctx) -> result<> {
+          using returns = std::invoke_result_t<body&, const context&>;
+          std::optional<detail::flat_result_t<returns>> returned;
+          detail::call_into(returned, *f, ctx);
+          f.reset();  // Before the group, and with it what f refers to, can go.
+          if (!*returned) return fail(std::move(*returned).error());
+          return {};
+        });
+      });
     } catch (...) {
       leave(nullptr);
       throw;
