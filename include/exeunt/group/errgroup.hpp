@@ -140,9 +140,10 @@ class EXEUNT_API errgroup {
   void enter();
   [[nodiscard]] bool try_enter();
   void leave(detail::errgroup_task* task) noexcept;
+  void enter_late(detail::cancel_node& end);
   void run(const std::source_location& where, function_ref<result<>(const context&)> body) noexcept;
   void record(const result<>& ended) noexcept;
-  [[nodiscard]] bool full() const noexcept;
+  [[nodiscard]] bool take_slot(detail::cancel_node& end) noexcept;
   struct outcome {
     std::size_t recorded;  // So many failures.
     std::size_t left;      // So many tasks whose runtime has stopped.
@@ -187,8 +188,8 @@ class EXEUNT_API errgroup {
   detail::intrusive_list<detail::waiter> slots_;    // enter() at the limit.
   detail::intrusive_list<detail::waiter> waiters_;  // wait_all() while active_ > 0.
   detail::intrusive_list<detail::errgroup_task> tasks_;
-  const detail::ref_ptr<detail::cancel_node> node_;
   const context ctx_;
+  detail::cancel_node* const node_;  // Of ctx_.
 };
 
 }  // namespace exeunt
