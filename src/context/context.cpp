@@ -42,7 +42,6 @@ void context_rep::release() const noexcept {
 void inherit(context_rep& rep, const context& parent) noexcept {
   const context_rep* const from = context_access::rep(parent);
   if (from == nullptr) return;
-  rep.node = from->node;
   rep.deadline = from->deadline;
   rep.outer = nearest_value(from);
   if (rep.outer != nullptr) rep.outer->add_ref();
@@ -53,8 +52,8 @@ context make_context(const context& parent, ref_ptr<cancel_node> node, const cha
   auto* const rep = new context_rep;
   rep->name = name;
   rep->destroy = &destroy_plain;
-  inherit(*rep, parent);
   rep->node = std::move(node);
+  inherit(*rep, parent);
   rep->deadline = std::min(rep->deadline, deadline);
   return context_access::adopt(rep);
 }
@@ -98,7 +97,10 @@ cancel_func& cancel_func::operator=(cancel_func&& other) noexcept {
 
 void cancel_func::operator()() const noexcept {
   detail::step("cancel", node_.get());
-  if (node_) node_->cancel(errc::canceled, errc::canceled);
+  // Called at least twice, as a rule: by its owner, and by its destructor.
+  if (!node_ || node_->peek()) return;
+  const error why = errc::canceled;
+  node_->cancel(why, why);
 }
 
 void cancel_cause_func::operator()(const error& cause) const noexcept {
@@ -136,7 +138,6 @@ context without_cancel(const context& parent) {
   rep->name = "without_cancel";
   rep->destroy = &detail::destroy_plain;
   detail::inherit(*rep, parent);
-  rep->node = nullptr;
   rep->deadline = no_deadline;
   return detail::context_access::adopt(rep);
 }

@@ -51,8 +51,8 @@ errgroup::errgroup()
 errgroup::errgroup(const context& parent, errgroup_options options)
     : cancel_on_{options.cancel_on},
       limit_{options.limit},
-      node_{cancel_node::make(node_of(parent))},
-      ctx_{detail::make_context(parent, node_, "errgroup")} {}
+      ctx_{detail::make_context(parent, cancel_node::make(node_of(parent)), "errgroup")},
+      node_{node_of(ctx_)} {}
 
 errgroup::~errgroup() {
   cancel();
@@ -67,10 +67,6 @@ errgroup::~errgroup() {
   }
 }
 
-bool errgroup::full() const noexcept {
-  return limit_ >= 0 && active_ >= static_cast<std::size_t>(limit_);
-}
-
 // Under lock_: one of the active tasks will be in the runtime with that end.
 void errgroup::use_runtime(cancel_node& end) noexcept {
   if (active_ == 1) {
@@ -78,6 +74,15 @@ void errgroup::use_runtime(cancel_node& end) noexcept {
   } else if (home_ != &end) {
     home_ = nullptr;
   }
+}
+
+// Under lock_: a task that will be in the runtime with that end enters, if one may now.
+bool errgroup::take_slot(cancel_node& end) noexcept {
+  const bool full = limit_ >= 0 && active_ >= static_cast<std::size_t>(limit_);
+  if (finished_ || full || !slots_.empty()) return false;
+  ++active_;
+  use_runtime(end);
+  return true;
 }
 
 // Called with lock_ held by `guard`, which it releases. Links the caller in `waiters` and parks.
@@ -112,19 +117,25 @@ bool errgroup::park_in(detail::intrusive_list<waiter>& waiters, spin_guard& guar
 
 void errgroup::enter() {
   detail::step("errgroup go", this);
-  const char* misuse = nullptr;
   cancel_node& end = detail::end_of_runtime();
+  {
+    const spin_guard guard{lock_};
+    if (take_slot(end)) return;
+  }
+  enter_late(end);
+}
+
+// As enter(), for who may have to wait.
+void errgroup::enter_late(cancel_node& end) {
+  const char* misuse = nullptr;
   for (const cancel_node* stopped = nullptr; misuse == nullptr;) {
     spin_guard guard{lock_};
     cancel_node* const home = home_;
+    if (take_slot(end)) return;
     if (finished_) {
       misuse = "errgroup: go() after wait() has returned";
     } else if (limit_ == 0) {
       misuse = "errgroup: go() with a limit of 0";
-    } else if (!full() && slots_.empty()) {
-      ++active_;
-      use_runtime(end);
-      return;
     } else if (stopped != nullptr && stopped == home) {
       misuse = "errgroup: go() while the runtime of its tasks has stopped";
     } else if (park_in(slots_, guard)) {  // Woken by: leave(), which hands its slot over; stop().
@@ -143,12 +154,8 @@ bool errgroup::try_enter() {
   cancel_node& end = detail::end_of_runtime();
   {
     const spin_guard guard{lock_};
-    if (!finished_) {
-      if (full() || !slots_.empty()) return false;
-      ++active_;
-      use_runtime(end);
-      return true;
-    }
+    if (take_slot(end)) return true;
+    if (!finished_) return false;
   }
   throw panic_error{"errgroup: try_go() after wait() has returned"};
 }
@@ -161,6 +168,10 @@ void errgroup::leave(errgroup_task* task) noexcept {
     const spin_guard guard{lock_};
     if (task != nullptr) tasks_.remove(*task);
     EXEUNT_ASSERT(active_ > 0);
+    if (active_ > 1 && slots_.empty()) {  // Nobody waits for this one.
+      --active_;
+      return;
+    }
     if (detail::claim_first(slots_, next) == nullptr) {
       --active_;
       while (waiter* const first = active_ == 0 ? waiters_.pop_front() : nullptr) {
@@ -177,20 +188,22 @@ void errgroup::leave(errgroup_task* task) noexcept {
 void errgroup::run(const std::source_location& where,
                    function_ref<result<>(const context&)> body) noexcept {
   errgroup_task task;
+  task.name = this_fiber::name();
   task.started_at = where;
-  const std::string_view name = this_fiber::name();
-  name.copy(task.name, std::min(name.size(), sizeof task.name - 1));
   {
     const spin_guard guard{lock_};
     tasks_.push_back(task);
   }
-  const result<> ended = body(ctx_);
-  detail::step("the end of an errgroup's task", this);
-  record(ended);
+  {
+    const result<> ended = body(ctx_);
+    detail::step("the end of an errgroup's task", this);
+    if (!ended || cancel_on_ == cancel_on::first_exit) record(ended);
+  }
   detail::end_fiber_locals();
   leave(&task);
 }
 
+// A failure, or with cancel_on::first_exit any end.
 void errgroup::record(const result<>& ended) noexcept {
   bool end_all = cancel_on_ == cancel_on::first_exit;
   error why = errc::canceled;
@@ -250,6 +263,7 @@ errgroup::outcome errgroup::wait_all(bool for_good) noexcept {
 }
 
 void errgroup::cancel() noexcept {
+  if (node_->peek()) return;
   {
     const spin_guard guard{lock_};
     if (canceled_ || node_->canceled()) return;
@@ -285,7 +299,7 @@ result<> errgroup::wait() {
 
 std::vector<std::string> errgroup::running() const {
   struct line {
-    char name[32];
+    char name[32] = "";
     std::source_location started_at;
   };
   std::vector<line> lines;
@@ -302,7 +316,8 @@ std::vector<std::string> errgroup::running() const {
           break;
         }
         line& added = lines.emplace_back();
-        std::copy(std::begin(task->name), std::end(task->name), added.name);
+        const detail::race_ignore own;  // The fiber's block will be another's one day.
+        task->name.copy(added.name, sizeof added.name - 1);
         added.started_at = task->started_at;
       }
     }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <string>
 
 #include "boost_fiber.hpp"
 
@@ -52,7 +53,10 @@ int main(int argc, char** argv) {
     bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
     bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
     bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
-    bench.per_op("transfer_8_to_8", 4'000'000, 8, [](long n) { transfer(n, 100, 8, 8); });
+    for (long k = 1; k <= 64; k *= 2) {
+      bench.per_op("transfer_" + std::to_string(k) + "_to_" + std::to_string(k), 2'000'000, k,
+                   [k](long n) { transfer(n, 100, k, k); });
+    }
     bench.per_op("send_recv_same", 20'000'000, 1, send_recv_same);
   });
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Producers that send numbers through one channel to consumers. A negative number ends a consumer.
+// transfer_k_to_k: how the same channel fares when ever more use it.
 // send_recv_same: one fiber that sends to itself.
 
 #include <cstddef>
 #include <cstdlib>
+#include <string>
 
 #include <exeunt/chan/chan.hpp>
 #include <exeunt/sched/runtime.hpp>
@@ -56,7 +58,10 @@ int main(int argc, char** argv) {
         bench.per_op("transfer_unbuffered", 2'000'000, 1, [](long n) { transfer(n, 0, 1, 1); });
         bench.per_op("transfer_128", 4'000'000, 1, [](long n) { transfer(n, 128, 1, 1); });
         bench.per_op("fan_in_8_to_1", 4'000'000, 8, [](long n) { transfer(n, 128, 8, 1); });
-        bench.per_op("transfer_8_to_8", 4'000'000, 8, [](long n) { transfer(n, 100, 8, 8); });
+        for (long k = 1; k <= 64; k *= 2) {
+          bench.per_op("transfer_" + std::to_string(k) + "_to_" + std::to_string(k), 2'000'000, k,
+                       [k](long n) { transfer(n, 100, k, k); });
+        }
         bench.per_op("send_recv_same", 20'000'000, 1, send_recv_same);
       },
       {.procs = bench.workers()});

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 
 	"exeunt.invalid/rivals/harness"
@@ -52,6 +53,9 @@ func main() {
 	harness.PerOp("transfer_unbuffered", 2_000_000, 1, func(n int) { transfer(n, 0, 1, 1) })
 	harness.PerOp("transfer_128", 4_000_000, 1, func(n int) { transfer(n, 128, 1, 1) })
 	harness.PerOp("fan_in_8_to_1", 4_000_000, 8, func(n int) { transfer(n, 128, 8, 1) })
-	harness.PerOp("transfer_8_to_8", 4_000_000, 8, func(n int) { transfer(n, 100, 8, 8) })
+	for k := 1; k <= 64; k *= 2 {
+		name := fmt.Sprintf("transfer_%d_to_%d", k, k)
+		harness.PerOp(name, 2_000_000, k, func(n int) { transfer(n, 100, k, k) })
+	}
 	harness.PerOp("send_recv_same", 20_000_000, 1, sendRecvSame)
 }

@@ -182,7 +182,7 @@ struct context_access {
   return rep == nullptr ? nullptr : rep->node.get();
 }
 
-/// Fills in what `rep`, just made, takes over from `parent`: values, node and deadline.
+/// Fills in what `rep`, just made, takes over from `parent`: values and deadline, but not the node.
 EXEUNT_API void inherit(context_rep& rep, const context& parent) noexcept;
 
 /// The context that ends when `node`, a root or one below `parent`'s, does.
@@ -314,6 +314,7 @@ template <typename Key>
 [[nodiscard]] context with_value(const context& parent,
                                  std::type_identity_t<detail::context_value_t<Key>> value) {
   auto* const rep = new detail::value_rep<Key>(std::move(value));
+  rep->node = detail::ref_ptr<detail::cancel_node>::share(detail::node_of(parent));
   detail::inherit(*rep, parent);
   return detail::context_access::adopt(rep);
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -43,7 +44,7 @@ namespace detail {
 
 /// One task while it runs, on its stack.
 struct errgroup_task : list_hook<> {
-  char name[32] = {};
+  std::string_view name;  // Its fiber's.
   std::source_location started_at;
 };
 
@@ -143,9 +144,10 @@ class EXEUNT_API errgroup {
   void enter();
   [[nodiscard]] bool try_enter();
   void leave(detail::errgroup_task* task) noexcept;
+  void enter_late(detail::cancel_node& end);
   void run(const std::source_location& where, function_ref<result<>(const context&)> body) noexcept;
   void record(const result<>& ended) noexcept;
-  [[nodiscard]] bool full() const noexcept;
+  [[nodiscard]] bool take_slot(detail::cancel_node& end) noexcept;
   struct outcome {
     std::size_t recorded;  // So many failures.
     std::size_t left;      // So many tasks whose runtime has stopped.
@@ -159,18 +161,17 @@ class EXEUNT_API errgroup {
   void start(const fiber_options& options, F&& f) {
     using body = std::decay_t<F>;
     try {
-      detail::start_fiber(options,
-                          [this, where = options.started_at,
-                           f = std::optional<body>{std::in_place, std::forward<F>(f)}]() mutable {
-                            run(where, [&f](const context& ctx) -> result<> {
-                              using returns = std::invoke_result_t<body&, const context&>;
-                              std::optional<detail::flat_result_t<returns>> returned;
-                              detail::call_into(returned, *f, ctx);
-                              f.reset();  // Before the group, and with it what f refers to, can go.
-                              if (!*returned) return fail(std::move(*returned).error());
-                              return {};
-                            });
-                          });
+      detail::start_fiber(options, [this, where = options.started_at,
+                                    f = detail::kept_function<body>{std::forward<F>(f)}]() mutable {
+        run(where, [&f](const context& ctx) -> result<> {
+          using returns = std::invoke_result_t<body&, const context&>;
+          std::optional<detail::flat_result_t<returns>> returned;
+          detail::call_into(returned, *f, ctx);
+          f.reset();  // Before the group, and with it what f refers to, can go.
+          if (!*returned) return fail(std::move(*returned).error());
+          return {};
+        });
+      });
     } catch (...) {
       leave(nullptr);
       throw;
@@ -191,8 +192,8 @@ class EXEUNT_API errgroup {
   detail::intrusive_list<detail::waiter> slots_;    // enter() at the limit.
   detail::intrusive_list<detail::waiter> waiters_;  // wait_all() while active_ > 0.
   detail::intrusive_list<detail::errgroup_task> tasks_;
-  const detail::ref_ptr<detail::cancel_node> node_;
   const context ctx_;
+  detail::cancel_node* const node_;  // Of ctx_.
 };
 
 namespace detail {
