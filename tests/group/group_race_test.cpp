@@ -91,8 +91,8 @@ class group_race_death_test : public test::race_death_test {};
 // A write that no compiler leaves out because nobody reads it.
 void write(int& v) { *const_cast<volatile int*>(&v) = 1; }
 
-// Relaxed: it orders nothing.
-class mark {
+// Relaxed: it orders nothing. Alone in its word, of which the tool remembers four accesses.
+class alignas(8) mark {
  public:
   void set() { set_.store(true, std::memory_order_relaxed); }
   void await() const {

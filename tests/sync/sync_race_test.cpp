@@ -404,9 +404,9 @@ TEST_F(sync_race_death_test, rd_19_two_members) {
 // RD-19: a group is no lock: both pass the wait before either adds.
 TEST_F(sync_race_death_test, rd_19_as_a_lock) {
   EXEUNT_EXPECT_RACE("one", "two", [] {
-    int v = 0;
+    alignas(8) int v = 0;
     wait_group group;
-    std::atomic<int> passed{0};  // Relaxed: orders nothing.
+    alignas(8) std::atomic<int> passed{0};  // Relaxed: orders nothing.
     wait_group over;
     for (const char* const name : {"one", "two"}) {
       over.go({.name = name}, [&] {
