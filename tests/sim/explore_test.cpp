@@ -134,15 +134,15 @@ TEST(explore, replays_what_the_report_names) {
 // Something is done while `inside`, which no other fiber can see unless it is let in before that.
 struct step {
   const char* name;
-  void (*take)(bool& inside);
+  void (*take)(std::atomic<bool>& inside);
   bool is_one = true;
 };
 class explore_steps : public ::testing::TestWithParam<step> {};
 
 TEST_P(explore_steps, let_another_fiber_in) {
-  bool met = false;
+  std::atomic<bool> met{false};
   sim::explore({.name = "steps", .preemptions = 1, .exhaustive = true}, [&met] {
-    bool inside = false;
+    std::atomic<bool> inside{false};
     go([&] { met = met || inside; });
     GetParam().take(inside);
     inside = false;
@@ -153,25 +153,25 @@ TEST_P(explore_steps, let_another_fiber_in) {
 
 const step steps[] = {
     {"a_channel",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        const chan<int> c{1};
        inside = true;
        c.send(1);
      }},
     {"a_select",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        inside = true;
        select(otherwise([] {}));
      }},
     {"a_selector",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        selector cases;
        cases.otherwise([] {});
        inside = true;
        cases.run();
      }},
     {"a_mutex",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        mutex lock;
        inside = true;
        EXPECT_TRUE(lock.try_lock());
@@ -179,35 +179,35 @@ const step steps[] = {
        lock.unlock();
      }},
     {"a_timers_reset",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        timer t{1h};
        inside = true;
        t.reset(2h);
        inside = false;
      }},
     {"a_tickers_reset",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        ticker t{1h};
        inside = true;
        t.reset(2h);
        inside = false;
      }},
     {"a_tickers_stop",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        ticker t{1h};
        inside = true;
        t.stop();
        inside = false;
      }},
     {"a_cancel",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        const auto life = with_cancel(context::background());
        inside = true;
        life.cancel();
        inside = false;
      }},
     {"an_after_func",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        const auto life = with_cancel(context::background());
        inside = true;
        auto call = after_func(life.ctx, [] {});
@@ -215,7 +215,7 @@ const step steps[] = {
        EXPECT_TRUE(call.stop());
      }},
     {"the_stop_of_an_after_func",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        const auto life = with_cancel(context::background());
        auto call = after_func(life.ctx, [] {});
        inside = true;
@@ -223,7 +223,7 @@ const step steps[] = {
        inside = false;
      }},
     {"an_errgroups_go",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        errgroup group{context::background()};
        inside = true;
        group.go([](const context&) {});
@@ -232,7 +232,7 @@ const step steps[] = {
      }},
     // Not: it is one load.
     {"a_look_at_a_context",
-     [](bool& inside) {
+     [](std::atomic<bool>& inside) {
        const auto life = with_cancel(context::background());
        inside = true;
        EXPECT_FALSE(life.ctx.err());
