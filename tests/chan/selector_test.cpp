@@ -140,7 +140,7 @@ TEST_P(selector_test, waits_on_ten_thousand_channels) {
     for (std::size_t i = count; i-- > 0;) {  // Not in the order of the channels' ids.
       cases.on_recv(channels[i], [&](std::optional<int> v) { sum += *v; });
     }
-    go([&] {
+    go([&channels, count, step] {  // Those two are looked at when all has come.
       for (std::size_t i = 0; i < count; i += step) channels[i].send(static_cast<int>(i));
     });
     for (std::size_t i = 0; i < count; i += step) EXPECT_EQ(cases.run(), count - 1 - i);
