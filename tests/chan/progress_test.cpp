@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Busy fibers do not keep others from their channels and timers, wherever they run.
+// Busy fibers do not keep others from their channels and timers, wherever they run; and calls that
+// never wait give way to nobody.
 
 #include <gtest/gtest.h>
 
 #include <unistd.h>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -37,17 +40,18 @@ TEST_P(progress_test, sc_01_a_polling_fiber_answers) {
       if (pinned && is_simulated()) continue;  // A simulation has one thread.
       const chan<void> question{1};
       const chan<void> answer;
-      go([=] {
+      std::atomic<int> asked{0};
+      go([=, &asked] {
         std::optional<lock_os_thread> here;
         if (pinned) here.emplace();
         while (
             select(on_recv(question, [](bool) { return false; }), otherwise([] { return true; }))) {
+          ++asked;
           yield();
         }
         answer.send();
       });
-      // In a simulation time stands still while anybody is busy.
-      if (!is_simulated()) sleep(10ms);
+      while (asked < 10) yield();
       question.send();
       EXPECT_TRUE(answer.recv());
     }
@@ -111,6 +115,65 @@ TEST(progress, sc_30_explored_schedules_are_in_different_orders) {
     orders.insert(order);
   });
   EXPECT_GT(orders.size(), 1U);
+}
+
+// --- on the only worker
+
+// A busy pair does not starve a third fiber on the only worker.
+TEST(chan_fairness, a_busy_fiber_lets_others_run) {
+  test::run_on(1, [] {
+    const chan<int> busy{1};
+    std::atomic<bool> stop = false;
+    go([&] { stop = true; });
+    // Neither operation ever parks.
+    while (!stop) {
+      busy.send(1);
+      EXPECT_EQ(busy.recv(), 1);
+    }
+  });
+}
+
+// A caller may hold a std::mutex: giving way under it would hang its worker, if the next fiber
+// wants it. Far more calls than a turn has. (If they take long, a spare thread runs the other one.)
+TEST(chan_fairness, what_never_waits_gives_way_to_nobody) {
+  test::run_on(1, [] {
+    const chan<int> c{1};
+    std::atomic<int> other_ran_on = 0;
+    go([&] { other_ran_on = ::gettid(); });
+    for (int i = 0; i < 1'000; ++i) {
+      EXPECT_TRUE(c.try_send(i));
+      EXPECT_FALSE(c.try_send(i));
+      EXPECT_EQ(c.try_recv(), i);
+      EXPECT_EQ(c.try_recv(), std::nullopt);
+      EXPECT_EQ(select(on_send(c, i, [] {}), otherwise([] {})), 0U);
+      EXPECT_EQ(select(on_recv(c, [] {}), otherwise([] {})), 0U);
+      EXPECT_EQ(select(on_recv(c, [] {}), otherwise([] {})), 1U);
+      const chan<void> closed;
+      closed.close();
+    }
+    EXPECT_NE(other_ran_on, ::gettid());
+    while (other_ran_on == 0) yield();
+  });
+}
+
+// The same as a program would do it: two fibers of one worker, and a lock that belongs to threads.
+TEST(chan_fairness, tries_may_be_made_under_a_threads_lock) {
+  test::run_on(1, [] {
+    const chan<int> c{1};
+    std::mutex of_threads;
+    const chan<void> done{2};
+    for (int fiber = 0; fiber < 2; ++fiber) {
+      go([&] {
+        for (int round = 0; round < 1'000; ++round) {
+          const std::lock_guard guard{of_threads};
+          for (int i = 0; i < 4; ++i) static_cast<void>(c.try_send(i));
+        }
+        done.send();
+      });
+    }
+    EXPECT_TRUE(done.recv());
+    EXPECT_TRUE(done.recv());
+  });
 }
 
 }  // namespace
