@@ -5,6 +5,8 @@
 Usage:  count.py <result.xml>        prints `N passed, N failed` for one run
         count.py <results directory> the same for all stages of CI (tools/stage) together
 
+For one run, what an entry that failed said is shown once more: who reads a long log reads its end.
+
 An entry's output is read for GoogleTest's lines, for unittest's summary, or for a last line
 `N passed, N failed` of its own. An entry that failed without a failing case (a crash, a time-out)
 counts as one failure. A stage without CTest is counted by its log in the same way; one that ran no
@@ -22,6 +24,11 @@ GTEST_FAILED = re.compile(r"^\[  FAILED  \] (\S+?)(?:,.*)? \(\d+ ms\)$", re.MULT
 GTEST_SKIPPED = re.compile(r"^\[  SKIPPED \] \S+ \(\d+ ms\)$", re.MULTILINE)
 UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 UNITTEST_END = re.compile(r"^(?:FAILED|OK) \((.*)\)$", re.MULTILINE)
+# Where a sanitizer's, GoogleTest's, unittest's or our own report begins.
+REPORT = re.compile(r"WARNING: \w+Sanitizer|ERROR: \w+Sanitizer|: runtime error: |: Failure$|"
+                    r"^(?:FAIL|ERROR): |^exeunt: ", re.MULTILINE)
+EXCERPT_LINES = 30
+EXCERPT_COLUMNS = 160
 OWN_SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
 
 
@@ -67,13 +74,38 @@ def count_entry(name, output, succeeded):
     return outcome
 
 
+def entries(path):
+    """Name, output and success of each entry of one JUnit file of CTest's."""
+    for entry in ElementTree.parse(path).getroot().iter("testcase"):
+        yield entry.get("name"), entry.findtext("system-out") or "", entry.get("status") == "run"
+
+
 def count_file(path):
     """The outcome of one JUnit file of CTest's."""
     outcome = Outcome()
-    for entry in ElementTree.parse(path).getroot().iter("testcase"):
-        output = entry.findtext("system-out") or ""
-        outcome.add(count_entry(entry.get("name"), output, entry.get("status") == "run"))
+    for name, output, succeeded in entries(path):
+        outcome.add(count_entry(name, output, succeeded))
     return outcome
+
+
+def excerpt(output):
+    """The lines from the first report in `output`, or its last lines if there is none."""
+    found = REPORT.search(output)
+    if found:
+        begin = output.rfind("\n", 0, found.start()) + 1
+        lines = output[begin:].splitlines()[:EXCERPT_LINES]
+    else:
+        lines = output.splitlines()[-EXCERPT_LINES:]
+    return [line[:EXCERPT_COLUMNS] for line in lines]
+
+
+def show_failures(path):
+    """Prints what the entries of one JUnit file that failed have to say."""
+    for name, output, succeeded in entries(path):
+        if not succeeded:
+            print(f"{name} said:")
+            for line in excerpt(output):
+                print("  ", line)
 
 
 def count_directory(directory):
@@ -102,6 +134,7 @@ def main(argv):
     if path.is_dir():
         outcome = count_directory(path)
     elif path.exists():
+        show_failures(path)
         outcome = count_file(path)
     else:
         outcome = Outcome(failed=[f"{path.stem}: no results"])

@@ -53,6 +53,16 @@ class CountTest(unittest.TestCase):
         self.assertEqual(numbers(count.count_entry("x", "", True)), (1, 0, 0))
         self.assertEqual(numbers(count.count_entry("x", "", False)), (0, 1, 0))
 
+    def test_an_excerpt_begins_with_the_first_report(self):
+        output = GTEST + "x\n" * 50 + "WARNING: ThreadSanitizer: data race\n" + "y" * 500 + "\n"
+        self.assertEqual(count.excerpt(output),
+                         ["WARNING: ThreadSanitizer: data race", "y" * count.EXCERPT_COLUMNS])
+
+    def test_an_excerpt_without_a_report_is_the_end(self):
+        output = "".join(f"{number}\n" for number in range(100))
+        self.assertEqual(count.excerpt(output)[-1], "99")
+        self.assertEqual(len(count.excerpt(output)), count.EXCERPT_LINES)
+
     def test_stages(self):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="count_test."))
         self.addCleanup(shutil.rmtree, directory)

@@ -544,7 +544,9 @@ TEST(context, plain_threads_wait_for_a_deadline) {
   expect_ended(ctx, late, late);
 }
 
-// What came before a cancel is visible to whoever sees the end; ThreadSanitizer is the judge.
+// What came before a cancel is visible to whoever sees the end; ThreadSanitizer is the judge. The
+// count orders the readers before the next round only: nothing but the end orders the write before
+// them.
 TEST_P(context_test, cancel_orders) {
   run([] {
     for (int round = 0; round < 200; ++round) {
@@ -555,16 +557,16 @@ TEST_P(context_test, cancel_orders) {
       go([ctx, &written, &ended] {
         ctx.wait();
         EXPECT_EQ(written, 1);
-        ended.fetch_add(1, std::memory_order_relaxed);
+        ended.fetch_add(1, std::memory_order_release);
       });
       go([ctx, &written, &ended] {
         while (!ctx.err()) yield();
         EXPECT_EQ(written, 1);
-        ended.fetch_add(1, std::memory_order_relaxed);
+        ended.fetch_add(1, std::memory_order_release);
       });
       written = 1;
       cancel();
-      while (ended.load(std::memory_order_relaxed) < 2) yield();
+      while (ended.load(std::memory_order_acquire) < 2) yield();
     }
   });
 }
