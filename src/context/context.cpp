@@ -12,6 +12,8 @@
 #include <exeunt/context/context.hpp>
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/sched/wait.hpp>
@@ -22,6 +24,13 @@ namespace detail {
 namespace {
 
 void destroy_plain(const context_rep* self) noexcept { delete self; }
+
+// Of one that is in its node's room, and has kept the node for that.
+void destroy_in_node(const context_rep* self) noexcept {
+  auto* const rep = const_cast<context_rep*>(self);
+  const ref_ptr<cancel_node> node = std::move(rep->node);
+  rep->~context_rep();
+}
 
 const context_rep* nearest_value(const context_rep* rep) noexcept {
   if (rep == nullptr || rep->key != nullptr) return rep;
@@ -47,15 +56,32 @@ void inherit(context_rep& rep, const context& parent) noexcept {
   if (rep.outer != nullptr) rep.outer->add_ref();
 }
 
-context make_context(const context& parent, ref_ptr<cancel_node> node, const char* name,
-                     clock::time_point deadline) {
-  auto* const rep = new context_rep;
+namespace {
+
+context made_of(context_rep* rep, void (*destroy)(const context_rep*) noexcept,
+                const context& parent, ref_ptr<cancel_node> node, const char* name,
+                clock::time_point deadline) {
   rep->name = name;
-  rep->destroy = &destroy_plain;
+  rep->destroy = destroy;
   rep->node = std::move(node);
   inherit(*rep, parent);
   rep->deadline = std::min(rep->deadline, deadline);
   return context_access::adopt(rep);
+}
+
+// Of a node that was made with room for what the context refers to.
+context make_in_node(const context& parent, ref_ptr<cancel_node> node, const char* name,
+                     clock::time_point deadline = no_deadline) {
+  static_assert(alignof(context_rep) <= alignof(cancel_node));
+  auto* const rep = new (node->room()) context_rep;
+  return made_of(rep, &destroy_in_node, parent, std::move(node), name, deadline);
+}
+
+}  // namespace
+
+context make_context(const context& parent, ref_ptr<cancel_node> node, const char* name,
+                     clock::time_point deadline) {
+  return made_of(new context_rep, &destroy_plain, parent, std::move(node), name, deadline);
 }
 
 }  // namespace detail
@@ -109,14 +135,14 @@ void cancel_cause_func::operator()(const error& cause) const noexcept {
 }
 
 with_cancel_result with_cancel(const context& parent) {
-  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent));
-  context ctx = detail::make_context(parent, node, "with_cancel");
+  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent), sizeof(context_rep));
+  context ctx = detail::make_in_node(parent, node, "with_cancel");
   return {std::move(ctx), cancel_func{std::move(node)}};
 }
 
 with_cancel_cause_result with_cancel_cause(const context& parent) {
-  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent));
-  context ctx = detail::make_context(parent, node, "with_cancel");
+  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent), sizeof(context_rep));
+  context ctx = detail::make_in_node(parent, node, "with_cancel");
   return {std::move(ctx), cancel_cause_func{std::move(node)}};
 }
 
@@ -128,8 +154,8 @@ with_cancel_result with_deadline_cause(const context& parent, clock::time_point 
                                        const error& cause) {
   const std::optional<clock::time_point> sooner = parent.deadline();
   if (sooner && *sooner <= when) return with_cancel(parent);
-  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent), when, cause);
-  context ctx = detail::make_context(parent, node, "with_deadline", when);
+  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent), when, cause, sizeof(context_rep));
+  context ctx = detail::make_in_node(parent, node, "with_deadline", when);
   return {std::move(ctx), cancel_func{std::move(node)}};
 }
 

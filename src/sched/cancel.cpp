@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cancellation tree: who is told, in which order, and who may free what.
 //
-// A node *begins* to end when its state is set, and *spreads* its end afterwards. Children are
+// A node *begins* to end when its state is set, and *spreads* its end afterwards, unless it is
+// *alone*: without children, waiters and call-backs, of which it gets no more (I2). Children are
 // linked weakly in their parent, and each keeps a reference to it.
 //
 // Invariants, whenever a node's lock_ is free:
@@ -16,11 +17,14 @@
 //   and its parent's. The timers' lock may be held around it, never taken under it.
 // Wake-ups: wake_some() fires after unlocking; a waiter may return and let go of the node at once,
 //   so spread() holds its own reference.
+//   One that is alone wakes nobody, and is kept by whoever ends it.
 // Memory: the last handle's release() takes the parent's lock before the memory goes. A visitor
 //   of the parent's list, under that lock, adds a reference only if there still is one.
 // Tests: tests/sched/cancel_test.cpp (I1-I5), tests/context/context_stress_test.cpp.
 
 #include <exeunt/sched/cancel.hpp>
+
+#include <new>
 
 #include <exeunt/base/assert.hpp>
 #include <exeunt/sched/go.hpp>
@@ -58,9 +62,10 @@ class deadline_node final : public cancel_node, public timer_node {
   // The memory stays, whoever lets go of the node, until this has returned: see the destructor.
   static clock::time_point on_fire(timer_node& timer, clock::time_point) noexcept {
     auto& self = static_cast<deadline_node&>(timer);
-    if (!self.begin(errc::deadline_exceeded, self.cause_at_deadline_)) return no_deadline;
+    const begun how = self.begin(errc::deadline_exceeded, self.cause_at_deadline_);
+    if (how == begun::no) return no_deadline;
     // Quiet for good: an ended node gets no further child or call-back (I2).
-    if (self.quiet() && self.wake_some()) {
+    if (how == begun::alone || (self.quiet() && self.wake_some())) {
       self.detach();
     } else if (self.try_add_ref()) {  // Else nobody is left who could tell.
       start_fiber({.name = "deadline"},
@@ -83,33 +88,40 @@ cancel_node::~cancel_node() {
   EXEUNT_ASSERT(children_.empty());
 }
 
-ref_ptr<cancel_node> cancel_node::make(cancel_node* parent) {
-  auto node = ref_ptr<cancel_node>::adopt(new cancel_node{false});
+ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, std::size_t room) {
+  void* const memory = ::operator new(sizeof(cancel_node) + room);
+  auto node = ref_ptr<cancel_node>::adopt(new (memory) cancel_node{false});
   node->set_parent(parent);
   node->link();
   return node;
 }
 
 ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, clock::time_point deadline,
-                                       const error& cause) {
-  if (deadline == no_deadline) return make(parent);
+                                       const error& cause, std::size_t room) {
+  if (deadline == no_deadline) return make(parent, room);
   if (deadline <= clock::now()) {
-    ref_ptr<cancel_node> late = make(parent);
+    ref_ptr<cancel_node> late = make(parent, room);
     late->cancel(errc::deadline_exceeded, cause);
     return late;
   }
   if (end_of_runtime().canceled()) {
     // The process ends, and nobody fires timers any more: who waits for it must not wait for good.
-    ref_ptr<cancel_node> late = make(parent);
+    ref_ptr<cancel_node> late = make(parent, room);
     late->cancel(errc::deadline_exceeded, error{errc::shutting_down, "the runtime has stopped"});
     return late;
   }
-  auto* const timed = new deadline_node{cause};
+  void* const memory = ::operator new(sizeof(deadline_node) + room);
+  auto* const timed = new (memory) deadline_node{cause};
   auto node = ref_ptr<cancel_node>::adopt(timed);
   timed->set_parent(parent);
   timed->start(deadline);
   timed->link();
   return node;
+}
+
+void* cancel_node::room() noexcept {
+  if (has_deadline_) return static_cast<deadline_node*>(this) + 1;
+  return this + 1;
 }
 
 void cancel_node::set_parent(cancel_node* parent) noexcept {
@@ -132,28 +144,36 @@ void cancel_node::link() noexcept {
     }
   }
   race_acquire(parent_);
-  cancel(parent_->reason_, parent_->cause_);
+  cancel(*parent_->reason_, *parent_->cause_);
 }
 
-bool cancel_node::begin(const error& reason, const error& cause) noexcept {
+cancel_node::begun cancel_node::begin(const error& reason, const error& cause) noexcept {
   const spin_guard guard{lock_};
   // order: relaxed; all writes are under lock_.
-  if (state_.load(memory_order_relaxed) != live) return false;
-  reason_ = reason;
-  cause_ = cause;
+  if (state_.load(memory_order_relaxed) != live) return begun::no;
+  reason_.emplace(reason);
+  cause_.emplace(cause);
   race_release(this);
   state_.store(ended, memory_order_release);  // order: publishes both errors to canceled().
-  return true;
+  const bool alone = children_.empty() && waiters_.empty() && callbacks_.empty();
+  return alone ? begun::alone : begun::with_others;
 }
 
 bool cancel_node::cancel(const error& reason, const error& cause) noexcept {
-  if (!begin(reason, cause)) return false;
-  spread();
+  const begun how = begin(reason, cause);
+  if (how == begun::no) return false;
+  if (how == begun::alone) {
+    stop_timer();
+    detach();
+  } else {
+    spread();
+  }
   return true;
 }
 
 void cancel_node::spread() noexcept {
   add_ref();  // The one that the list below owns.
+  detach();   // The others leave their parents as they are taken.
   cancel_node* last = this;
   for (cancel_node* node = this; node != nullptr; node = node->next_ended_) {
     node->take_children(last);
@@ -161,7 +181,6 @@ void cancel_node::spread() noexcept {
   for (cancel_node* node = this; node != nullptr;) {
     cancel_node* const next = node->next_ended_;
     node->stop_timer();
-    node->detach();
     while (!node->wake_some()) {
     }
     node->run_callbacks();
@@ -170,7 +189,7 @@ void cancel_node::spread() noexcept {
   }
 }
 
-// Ends this node's children, and puts those it ended after `last`.
+// Ends this node's children, and puts those it ended, and that are not alone, after `last`.
 void cancel_node::take_children(cancel_node*& last) noexcept {
   for (;;) {
     cancel_node* taken[batch];
@@ -184,10 +203,12 @@ void cancel_node::take_children(cancel_node*& last) noexcept {
       }
     }
     for (std::size_t i = 0; i < count; ++i) {
-      if (taken[i]->begin(reason_, cause_)) {
+      const begun how = taken[i]->begin(*reason_, *cause_);
+      if (how == begun::with_others) {
         last->next_ended_ = taken[i];
         last = taken[i];
       } else {
+        if (how == begun::alone) taken[i]->stop_timer();
         taken[i]->release();
       }
     }
@@ -197,20 +218,22 @@ void cancel_node::take_children(cancel_node*& last) noexcept {
 
 // Wakes up to a batch. Returns: true if no waiter is left.
 bool cancel_node::wake_some() noexcept {
+  spin_guard guard{lock_};
+  return waiters_.empty() || wake_batch(guard);
+}
+
+[[gnu::noinline]] bool cancel_node::wake_batch(spin_guard& guard) noexcept {
   wakeup due[batch];
   std::size_t count = 0;
-  bool none_left = false;
-  {
-    const spin_guard guard{lock_};
-    while (count < batch) {
-      waiter* const first = waiters_.pop_front();
-      if (first == nullptr) break;
-      // A waiter that somebody else ended leaves an empty wake-up.
-      if (!first->claim(due[count])) due[count] = wakeup{};
-      ++count;
-    }
-    none_left = waiters_.empty();
+  while (count < batch) {
+    waiter* const first = waiters_.pop_front();
+    if (first == nullptr) break;
+    // A waiter that somebody else ended leaves an empty wake-up.
+    if (!first->claim(due[count])) due[count] = wakeup{};
+    ++count;
   }
+  const bool none_left = waiters_.empty();
+  guard.unlock();
   for (std::size_t i = 0; i < count; ++i) due[i].fire();
   return none_left;
 }
@@ -238,12 +261,12 @@ void cancel_node::stop_timer() noexcept {
 
 const error& cancel_node::reason() const noexcept {
   EXEUNT_ASSERT(canceled());
-  return reason_;
+  return *reason_;
 }
 
 const error& cancel_node::cause() const noexcept {
   EXEUNT_ASSERT(canceled());
-  return cause_;
+  return *cause_;
 }
 
 void cancel_node::wait(wait_reason why) noexcept {
@@ -329,10 +352,11 @@ void cancel_node::release() const noexcept {
     cancel_node* const parent = node->parent_;
     node->detach();
     if (node->has_deadline_) {
-      delete static_cast<deadline_node*>(node);
+      static_cast<deadline_node*>(node)->~deadline_node();
     } else {
-      delete node;
+      node->~cancel_node();
     }
+    ::operator delete(node);
     node = parent;
   }
 }

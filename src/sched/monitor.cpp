@@ -10,8 +10,9 @@
 // loop learns there what has become of it, so that to judge wrongly costs a thread for a while, and
 // nothing else.
 //
-// Besides, the monitor lets a fiber that found no memory for a stack try again now and then, and
-// has the pool of stacks give back what nobody needs (stack_pool::tend()).
+// Besides, the monitor lets a fiber that found no memory for a stack try again now and then, has
+// the pool of stacks give back what nobody needs (stack_pool::tend()), and has the number of
+// workers follow what the system allows.
 //
 // No duty is forgotten. Whenever a worker is not idle the monitor is awake, or is woken: it says
 // that it sleeps, then looks whether all are idle; a worker that stops being idle counts itself
@@ -63,6 +64,9 @@ constexpr clock::duration wary_for = milliseconds{100};
 constexpr clock::duration sleep_after = milliseconds{50};
 // While fibers come and go, stacks are looked after at least so often.
 constexpr clock::duration tend_at_least = std::chrono::seconds{1};
+// While any worker is busy, what limits the CPUs is read so often (Go 1.25 does as well): some 50
+// us.
+constexpr clock::duration follow_every = std::chrono::seconds{1};
 // For memory that others have given back to the system.
 constexpr clock::duration retry_every = milliseconds{10};
 // As Go's time slice.
@@ -118,6 +122,7 @@ void monitor::loop() noexcept {
   clock::time_point busy_until = clock::now();
   clock::time_point tend_at{};
   clock::time_point retry_at{};
+  clock::time_point follow_at = busy_until + follow_every;
   for (;;) {
     const std::uint32_t called = called_.load(memory_order_acquire);
     if (over_.load(memory_order_relaxed)) return;
@@ -147,6 +152,10 @@ void monitor::loop() noexcept {
       sleep(called);
       interval = shortest;
       busy_until = clock::now();
+    }
+    if (busy_until == now && now >= follow_at) {
+      follow_at = now + follow_every;
+      home_.follow_procs_allowed();
     }
     if (busy_until == now && now >= tend_at) {
       tend_at = std::min(std::max(home_.stacks().tend(now), now + longest), now + tend_at_least);

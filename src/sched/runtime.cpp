@@ -108,22 +108,31 @@ detail::atomic<std::uint64_t> fiber_ids{1};
 
 }  // namespace
 
-unsigned procs_wanted(unsigned asked) {
-  constexpr unsigned procs_max = 1024;
-  if (asked != 0) return std::min(asked, procs_max);
-  if (const char* const text = std::getenv("EXEUNT_PROCS"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    const unsigned long value = std::strtoul(text, &end, 10);
-    if (*end == '\0' && value >= 1 && value <= procs_max) return static_cast<unsigned>(value);
-    log_line(std::string{"exeunt: EXEUNT_PROCS="} + text +
-             " ignored: it must be a whole number from 1 to 1024");
-  }
+namespace {
+constexpr unsigned procs_max = 1024;
+}
+
+unsigned procs_allowed() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   const unsigned allowed = ::sched_getaffinity(0, sizeof mask, &mask) == 0
                                ? static_cast<unsigned>(CPU_COUNT(&mask))
                                : std::thread::hardware_concurrency();
   return std::clamp(std::min(allowed, cgroup_cpu_limit()), 1U, procs_max);
+}
+
+procs_choice procs_wanted(unsigned asked) {
+  if (asked != 0) return {.count = std::min(asked, procs_max)};
+  if (const char* const text = std::getenv("EXEUNT_PROCS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const unsigned long value = std::strtoul(text, &end, 10);
+    if (*end == '\0' && value >= 1 && value <= procs_max) {
+      return {.count = static_cast<unsigned>(value)};
+    }
+    log_line(std::string{"exeunt: EXEUNT_PROCS="} + text +
+             " ignored: it must be a whole number from 1 to 1024");
+  }
+  return {.count = procs_allowed(), .follows = true};
 }
 
 namespace {
@@ -217,9 +226,10 @@ runtime_core::runtime_core(runtime_options&& options)
   detail::set_describe_running(&describe_running);
   if (seam_.clock != nullptr) detail::set_find_clock(&clock_of_worker);
 
-  const unsigned procs = procs_wanted(options_.procs);
-  procs_.store(procs, memory_order_relaxed);
-  for (unsigned i = 0; i < procs; ++i) {
+  const procs_choice procs = procs_wanted(options_.procs);
+  procs_.store(procs.count, memory_order_relaxed);
+  procs_follow_ = procs.follows;
+  for (unsigned i = 0; i < procs.count; ++i) {
     workers_.add(std::make_unique<worker>(*this, i, seed_of(i)));
     put_in_place(workers_[i]);
   }

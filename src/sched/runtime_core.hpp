@@ -52,9 +52,14 @@ class runtime_hold {
   runtime_core* held_ = nullptr;
 };
 
-/// How many workers `asked` means: 0 is what EXEUNT_PROCS says, else what the affinity mask and the
-/// cgroup's CPU limit allow.
-[[nodiscard]] unsigned procs_wanted(unsigned asked);
+/// How many workers the affinity mask and the cgroup's CPU limit allow. Throws: std::bad_alloc.
+[[nodiscard]] unsigned procs_allowed();
+struct procs_choice {
+  unsigned count = 1;
+  bool follows = false;  // What is allowed, also when that changes.
+};
+/// What `asked` means: 0 is what EXEUNT_PROCS says, else as many as are allowed.
+[[nodiscard]] procs_choice procs_wanted(unsigned asked);
 
 class runtime_core {
  public:
@@ -170,6 +175,9 @@ class runtime_core {
     return procs_.load(detail::memory_order_relaxed);  // order: acted on under idle_lock_.
   }
   void set_procs(unsigned count) noexcept;
+  /// The monitor's, now and then: takes up a change of what is allowed, if nobody has said how many
+  /// workers there are to be.
+  void follow_procs_allowed() noexcept;
   /// The monitor's: `w` stays with its fiber, if it still does.
   void give_up_on(worker& w, std::uint32_t turns) noexcept;
   /// Any thread but the worker's: puts into the shared queue what waits behind `w`.
@@ -220,6 +228,7 @@ class runtime_core {
   std::string stack_of_running(std::uint64_t id);
   void start_thread(worker& w);
   void put_in_place(worker& w) noexcept;
+  void change_procs(unsigned count) noexcept;
   std::uint64_t seed_of(unsigned index) const noexcept;
 
   runtime_options options_;
@@ -250,6 +259,7 @@ class runtime_core {
   detail::atomic<std::uint32_t> in_service_{0};    // Workers that may run a fiber; staffing.cpp.
   unsigned active_ = 0;                            // Those that count for procs_.
   detail::atomic<unsigned> procs_{0};
+  bool procs_follow_ = false;                  // What is allowed.
   bool short_of_threads_ = false;              // The monitor's.
   detail::atomic<bool> quiet_awaited_{false};  // stop() sleeps on what follows.
   detail::atomic<std::uint32_t> quiet_{0};     // A futex: what counts for quiet has changed.

@@ -217,8 +217,23 @@ bool runtime_core::report_back(worker& w) noexcept {
 }
 
 void runtime_core::set_procs(unsigned asked) noexcept {
-  const unsigned count = procs_wanted(asked);
+  const procs_choice choice = procs_wanted(asked);
   const detail::spin_guard guard{idle_lock_};
+  procs_follow_ = choice.follows;
+  change_procs(choice.count);
+}
+
+void runtime_core::follow_procs_allowed() noexcept {
+  try {
+    const unsigned allowed = procs_allowed();
+    const detail::spin_guard guard{idle_lock_};
+    if (procs_follow_ && allowed != procs()) change_procs(allowed);
+  } catch (const std::exception&) {  // No memory, for example. It is looked at again.
+  }
+}
+
+// Under idle_lock_.
+void runtime_core::change_procs(unsigned count) noexcept {
   procs_.store(count, memory_order_relaxed);
   // Whoever is one too many retires; if there are too few the monitor sees it when all are busy.
   for (worker& w : workers_) {

@@ -5,10 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <poll.h>
+#include <sched.h>
 #include <unistd.h>
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -340,6 +343,49 @@ TEST(monitor, procs_can_be_raised_and_lowered_while_fibers_run) {
     }
   }
   over = true;
+  EXPECT_EQ(workers.stop(), 0U);
+}
+
+// Lets all threads of the process run on `cpus` only.
+void run_all_threads_on(const cpu_set_t& cpus) {
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/task"}) {
+    ::sched_setaffinity(std::stoi(entry.path().filename()), sizeof cpus, &cpus);
+  }
+}
+
+TEST(monitor, procs_follow_the_affinity_mask_unless_they_were_set) {
+  cpu_set_t all;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof all, &all), 0);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  }
+  runtime workers;
+  const unsigned at_first = workers.procs();
+  if (at_first == 1 || std::getenv("EXEUNT_PROCS") != nullptr) GTEST_SKIP() << "nothing to follow";
+  std::atomic<bool> over{false};
+  workers.go([&] {
+    while (!over) yield();
+  });
+  run_all_threads_on(one);
+  while (workers.procs() != 1) std::this_thread::yield();
+  while (workers.stats().threads != 1) std::this_thread::yield();
+  run_all_threads_on(all);
+  while (workers.procs() != at_first) std::this_thread::yield();
+  // Once set it follows no more; one that does tells when it would have.
+  workers.set_procs(at_first + 1);
+  runtime other;
+  other.go([&] {
+    while (!over) yield();
+  });
+  run_all_threads_on(one);
+  while (other.procs() != 1) std::this_thread::yield();
+  run_all_threads_on(all);
+  while (other.procs() != at_first) std::this_thread::yield();
+  EXPECT_EQ(workers.procs(), at_first + 1);
+  over = true;
+  EXPECT_EQ(other.stop(), 0U);
   EXPECT_EQ(workers.stop(), 0U);
 }
 

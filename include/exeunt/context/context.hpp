@@ -277,7 +277,7 @@ using with_cancel_cause_result = cancelable_context<cancel_cause_func>;
 /// A context that also ends when its cancel function is called.
 ///
 /// Throws: std::bad_alloc, as all with_*().
-/// Cost:   two allocations, as with_deadline(); one lock of the parent's.
+/// Cost:   one allocation, as with_deadline(); one lock of the parent's.
 [[nodiscard]] EXEUNT_API with_cancel_result with_cancel(const context& parent);
 
 /// As with_cancel(); the function takes the cause.

@@ -31,12 +31,15 @@ struct cancel_callback : list_hook<struct cancel_callback_tag> {
 /// Ordering: what came before a cancel() is visible to whoever finds the node cancelled.
 class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cancel_child_tag> {
  public:
-  /// A node below `parent` (null: a root). Cancelled at once if the parent is.
-  [[nodiscard]] static ref_ptr<cancel_node> make(cancel_node* parent);
+  /// A node below `parent` (null: a root). Cancelled at once if the parent is. There are `room`
+  /// bytes in the same memory, at room(), for whatever lives no longer than the node.
+  [[nodiscard]] static ref_ptr<cancel_node> make(cancel_node* parent, std::size_t room = 0);
   /// The same, and cancelled at `deadline` with errc::deadline_exceeded and `cause`; at once if
   /// that is past.
   [[nodiscard]] static ref_ptr<cancel_node> make(cancel_node* parent, clock::time_point deadline,
-                                                 const error& cause);
+                                                 const error& cause, std::size_t room = 0);
+  /// As aligned as the node.
+  [[nodiscard]] void* room() noexcept;
 
   /// Cancels this node and all below it; the first cancel wins, later ones do nothing.
   /// Not to be called from a timer's call-back, since it stops the timers of the nodes below.
@@ -98,12 +101,14 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
 
   void set_parent(cancel_node* parent) noexcept;
   void link() noexcept;
-  bool begin(const error& reason, const error& cause) noexcept;
+  enum class begun : std::uint8_t { no, alone, with_others };
+  begun begin(const error& reason, const error& cause) noexcept;
   void spread() noexcept;
   void take_children(cancel_node*& last) noexcept;
   bool wake_some() noexcept;
-  void run_callbacks() noexcept;
+  bool wake_batch(spin_guard& guard) noexcept;
   [[nodiscard]] bool quiet() noexcept;
+  void run_callbacks() noexcept;
   void stop_timer() noexcept;
 
   atomic<std::uint8_t> state_{live};
@@ -115,8 +120,8 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   child_list children_;  // Weak: a child keeps its parent, not the reverse.
   intrusive_list<waiter> waiters_;
   intrusive_list<cancel_callback, cancel_callback_tag> callbacks_;
-  error reason_{errc::canceled};  // Fixed once state_ is `ended`, as is cause_.
-  error cause_{errc::canceled};
+  std::optional<error> reason_;  // There and fixed once state_ is `ended`, as is cause_.
+  std::optional<error> cause_;
 };
 
 }  // namespace exeunt::detail

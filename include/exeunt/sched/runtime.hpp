@@ -70,7 +70,8 @@ class runtime_impl;
 }  // namespace detail
 
 struct runtime_options {
-  /// Worker threads; 0: what the affinity mask and the cgroup's CPU limit allow, or EXEUNT_PROCS.
+  /// Worker threads; 0: as many as EXEUNT_PROCS says, else as the affinity mask and the cgroup's
+  /// CPU limit allow, also when that changes (seen within some seconds, while fibers run).
   unsigned procs = 0;
   /// Default address space of a fiber's stack, in bytes, without its guard of 16 KiB.
   std::size_t stack_size = std::size_t{128} * 1024;
@@ -198,9 +199,9 @@ class EXEUNT_API runtime {
   /// How many worker threads run fibers at a time. Fibers that block their thread, or keep it for
   /// longer than some 10 ms, do not count: others take their workers' place meanwhile.
   [[nodiscard]] unsigned procs() const noexcept;
-  /// Changes that, from 1 to 1024; 0: to what the affinity mask and the cgroup allow now, or
-  /// EXEUNT_PROCS. Takes effect within some milliseconds: surplus workers end when their fibers
-  /// come to a scheduling point. Not under simulation.
+  /// Changes that, from 1 to 1024; 0: as runtime_options::procs. Takes effect within some
+  /// milliseconds: surplus workers end when their fibers come to a scheduling point. Not under
+  /// simulation.
   void set_procs(unsigned count) noexcept;
 
   /// The runtime of the running fiber; else the default one, started if need be.
