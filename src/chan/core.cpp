@@ -151,7 +151,8 @@ chan_core::chan_core(const element_ops& ops, std::size_t capacity, chan_look loo
       is_word_{ops.is_word && !race_shown},  // The tool is to see elements being moved.
       capacity_{capacity},
       ring_{ring},
-      ops_{&ops} {}
+      ops_{&ops},
+      made_in_{simulation_here()} {}
 
 chan_core::~chan_core() {
   // Whoever is parked here borrows a handle; nobody can be left.
@@ -209,7 +210,7 @@ std::uint64_t chan_core::take_id() noexcept {
 // words, in a channel that is the caller's alone, no contexts, no selects. All else goes on with
 // the lock.
 send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
-  step("channel send", this);
+  step("channel send", this, made_in_);
   turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return send_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
@@ -280,7 +281,7 @@ send_status chan_core::try_send_locked(void* value) noexcept {
 }
 
 recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
-  step("channel receive", this);
+  step("channel receive", this, made_in_);
   turn& here = sched::this_turn();
   if (cancel != nullptr && cancel->canceled()) return recv_status::canceled;
   spin_lock* const held = lock_.lock_alone(here);
@@ -353,7 +354,7 @@ recv_status chan_core::try_recv_locked(void* out) noexcept {
 }
 
 bool chan_core::close() noexcept {
-  step("channel close", this);
+  step("channel close", this, made_in_);
   turn& here = sched::this_turn();
   spin_lock* held = &lock_.lock(here);
   race_write(&closed_);  // Also of a second close: which one is second is chance.

@@ -55,6 +55,9 @@ class select_run {
         ready_{memory.ready} {}
 
   std::size_t run() noexcept {
+    // order: relaxed; as in step().
+    if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
+      check_all_made_here();
     const std::uint32_t seen = look_around();
     if (seen != 0) {
       const std::uint32_t pick = ready_[seen == 1 ? 0 : choose_below(seen)];
@@ -96,6 +99,12 @@ class select_run {
       seen += ready ? 1 : 0;
     }
     return seen;
+  }
+
+  void check_all_made_here() const noexcept {
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      if (is_channel(cases_[i])) check_made_here("select", channel_of(cases_[i]).made_in_);
+    }
   }
 
   static bool may_be_ready(const select_case& one) noexcept {

@@ -242,6 +242,24 @@ void step_simulated(const char* call, const void* on) noexcept {
   if (chooser != nullptr && chooser->preempts(here->count_ready(), call, on)) exeunt::yield();
 }
 
+std::uint32_t simulation_here() noexcept {
+  if (simulations.load(memory_order_relaxed) == 0) return 0;  // order: as in step().
+  const worker* const here = sched::this_worker();
+  if (here == nullptr || here->home().seam().chooser == nullptr) return 0;
+  return here->home().seam().chooser->number();
+}
+
+void check_made_here(const char* call, std::uint32_t made_in) noexcept {
+  if (simulation_here() == made_in) return;
+  if (made_in == 0) {
+    sched::this_worker()->home().seam().chooser->uses_foreign(call);
+  } else {
+    fatal(
+        "a channel that was made in a simulation is used outside of it; what a simulation uses "
+        "must be made and used inside only");
+  }
+}
+
 std::uint32_t choose_below(std::uint32_t bound) noexcept {
   if (worker* const here = sched::this_worker()) {
     const std::uint32_t random = here->random().below(bound);

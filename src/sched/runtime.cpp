@@ -504,9 +504,12 @@ runtime_core::stop_result runtime_core::stop(bool bounded) noexcept {
   constexpr std::chrono::milliseconds patience{100};
   // A bounded stop takes no longer than that in all.
   const clock::time_point quiet_limit = clock::now() + (bounded ? patience / 2 : patience);
-  wait_until_quiet(inside, quiet_limit);
-  blocking_.wait_until_quiet(quiet_limit);
-  wait_until_quiet(inside, quiet_limit);  // For what the end of a blocking call made ready.
+  // A simulation that has broken off is over, whoever is ready.
+  if (seam_.chooser == nullptr || !seam_.chooser->breaks_off()) {
+    wait_until_quiet(inside, quiet_limit);
+    blocking_.wait_until_quiet(quiet_limit);
+    wait_until_quiet(inside, quiet_limit);  // For what the end of a blocking call made ready.
+  }
   stopping_.store(true, memory_order_seq_cst);
   monitor_.stop();
   call_all_in();

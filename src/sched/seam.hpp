@@ -39,13 +39,22 @@ class fiber_chooser {
     static_cast<void>(on);
     return false;
   }
-  /// Nobody is ready, and the worker is in its loop. Returns: whether it has made somebody so.
+  /// Asked before each choice. Returns: whether no fiber is to run any more but whom nobody_ready()
+  /// wakes then, one and no other.
+  virtual bool breaks_off() noexcept { return false; }
+  /// Nobody is ready, or those who are do not count any more, and the worker is in its loop.
+  /// Returns: whether it has made somebody so.
   virtual bool nobody_ready(sched::runtime_core& home) noexcept {
     static_cast<void>(home);
     return false;
   }
   /// By the starter, who may be a fiber.
   virtual void started(sched::fiber& fresh) noexcept { static_cast<void>(fresh); }
+  /// Which simulation this is, never 0; one number is never two's.
+  [[nodiscard]] virtual std::uint32_t number() const noexcept { return 0; }
+  /// By the running fiber or a timer's call-back: it is about to use what was made outside of the
+  /// simulation. A fiber need not come back from this.
+  virtual void uses_foreign(const char* call) noexcept { static_cast<void>(call); }
   /// The choice fell on `next`.
   virtual void runs(sched::fiber& next) noexcept { static_cast<void>(next); }
   /// By a thread that makes a fiber ready and is none of the runtime's workers. Does not return if

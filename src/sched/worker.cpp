@@ -391,9 +391,16 @@ fiber* worker::pick_slowly() noexcept {
 // among 10 000, whose line is long to close up, 7 us (explore_bench).
 fiber* worker::take_chosen() noexcept {
   detail::fiber_chooser& chooser = *home_.seam().chooser;
-  for (;;) {
+  const auto gather = [this] {
     while (fiber* const mail = take_mail(mail_for::anybody)) push_last(*mail);
     queue_rest(home_.injected().pop_list(SIZE_MAX));
+  };
+  for (;;) {
+    gather();
+    if (chooser.breaks_off()) {
+      if (running_ != nullptr || !chooser.nobody_ready(home_)) return nullptr;
+      gather();  // Whom it woke comes last.
+    }
     fiber* chosen = nullptr;
     std::uint32_t count = 0;
     {

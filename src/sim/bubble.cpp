@@ -48,11 +48,12 @@ void run_bubble(function_ref<void()> f) {
   }
   sim::choices by_default;
   by_default.plan_default();
-  sim::world inside{by_default, {}};
-  inside.run(f, [] { return std::string{}; }, [] { return false; });
-  if (!inside.failed()) return;
-  if (inside.failed()->thrown) std::rethrow_exception(inside.failed()->thrown);
-  throw sim::failure{inside.failed()->why, "simulation failed: " + inside.failed()->text};
+  const sim::world::owner inside = sim::world::make(by_default, {});
+  inside->run(f, [] { return std::string{}; }, [] { return false; });
+  const std::optional<sim::outcome>& failed = inside->failed();
+  if (!failed) return;
+  if (failed->thrown) std::rethrow_exception(failed->thrown);
+  throw sim::failure{failed->why, "simulation failed: " + failed->text};
 }
 
 }  // namespace exeunt::detail

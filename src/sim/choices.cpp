@@ -22,19 +22,27 @@ void choices::begin(plan how) {
   divergent_ = false;
 }
 
+namespace {
+
+// Neighbours are to have nothing in common (splitmix64, Steele 2014).
+std::uint64_t mixed(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15U;
+  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31U);
+}
+
+}  // namespace
+
 void choices::plan_default() {
   begin(plan::zero);
   random_ = detail::random_source{1};
 }
 
-void choices::plan_random(std::uint64_t seed, unsigned preemptions) {
+void choices::plan_random(std::uint64_t seed, std::uint64_t index, unsigned preemptions) {
   calls_most_ = std::max(calls_most_, calls_);
   begin(plan::random);
-  // Neighbouring seeds are to have nothing in common (splitmix64, Steele 2014).
-  std::uint64_t mixed = seed + 0x9e3779b97f4a7c15U;
-  mixed = (mixed ^ (mixed >> 30U)) * 0xbf58476d1ce4e5b9U;
-  mixed = (mixed ^ (mixed >> 27U)) * 0x94d049bb133111ebU;
-  random_ = detail::random_source{mixed ^ (mixed >> 31U)};
+  random_ = detail::random_source{mixed(mixed(seed) + index)};
   preempted_.clear();
   for (unsigned i = 0; i < preemptions; ++i) {
     preempted_.push_back(random_.below(static_cast<std::uint32_t>(calls_most_)));
@@ -45,6 +53,19 @@ void choices::plan_random(std::uint64_t seed, unsigned preemptions) {
 void choices::plan_replay(std::vector<std::uint32_t> wanted) {
   begin(plan::replay);
   wanted_ = std::move(wanted);
+  unfit_.reset();
+}
+
+std::string choices::misfit() const {
+  if (unfit_) {
+    return "choice " + std::to_string(*unfit_ + 1) + " is " + std::to_string(wanted_[*unfit_]) +
+           ", of " + std::to_string(made_[*unfit_].options) + " options (from 0)";
+  }
+  if (made_.size() < wanted_.size()) {
+    return "there are " + std::to_string(wanted_.size()) + " choices, but only " +
+           std::to_string(made_.size()) + " were to be made";
+  }
+  return {};
 }
 
 bool choices::plan_next(unsigned preemptions) {
@@ -79,7 +100,10 @@ std::uint32_t choices::decide(choice_of what, std::uint32_t options) {
       }
       break;
     case plan::replay:
-      if (made_.size() < wanted_.size()) taken = std::min(wanted_[made_.size()], options - 1);
+      if (made_.size() < wanted_.size()) {
+        taken = std::min(wanted_[made_.size()], options - 1);
+        if (taken != wanted_[made_.size()] && !unfit_) unfit_ = made_.size();
+      }
       break;
     case plan::count:
       if (made_.size() < prefix_.size()) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,8 @@ struct choice {
   std::uint32_t options = 0;
   std::uint32_t taken = 0;
   choice_of what = choice_of::next;
+
+  bool operator==(const choice&) const = default;
 };
 
 /// Threads: one.
@@ -32,11 +35,15 @@ class choices {
  public:
   /// All zero: what the library's own scheduler would do; numbers by a fixed seed.
   void plan_default();
-  /// By chance. At most `preemptions` of them, at calls that are picked beforehand: each number of
-  /// calls up to that of the longest schedule so far has the same chance.
-  void plan_random(std::uint64_t seed, unsigned preemptions);
+  /// By chance: the `index`-th of the seed's schedules. At most `preemptions` of them, at calls
+  /// that are picked beforehand: each number of calls up to that of the longest schedule so far has
+  /// the same chance. So the same schedule needs the same ones before it.
+  void plan_random(std::uint64_t seed, std::uint64_t index, unsigned preemptions);
   /// As `wanted`; zero when that is over. Where it does not fit, the nearest that does.
   void plan_replay(std::vector<std::uint32_t> wanted);
+  /// Of a schedule that plan_replay() has planned, when it is over: what of `wanted` did not fit;
+  /// empty if all did.
+  [[nodiscard]] std::string misfit() const;
   /// As the last one, but for the last choice that has an option left, which takes that; zero
   /// afterwards. The first time, all zero. With at most `preemptions`.
   /// Returns: false if there is no other: all have been run.
@@ -64,6 +71,7 @@ class choices {
   std::vector<choice> made_;
   std::vector<choice> prefix_;            // Of plan::count: what has to come first.
   std::vector<std::uint32_t> wanted_;     // Of plan::replay.
+  std::optional<std::size_t> unfit_;      // The first of them that had to be another.
   std::vector<std::uint64_t> preempted_;  // Of plan::random: the calls to preempt, sorted.
   detail::random_source random_{1};
   unsigned budget_ = 0;

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -28,6 +30,18 @@ constexpr int shrinking_tries_max = 200;
 // Those that do not fail cost microseconds.
 constexpr int shrinking_schedules_max = 50'000;
 
+// Random schedules that are run twice: one of so many.
+constexpr std::uint64_t compared_every = 50;
+
+// Says at the program's end that the replay it was asked for was of nothing that it explored.
+struct unmatched_replay {
+  static inline bool matched = false;
+  ~unmatched_replay() {
+    if (matched) return;
+    std::fprintf(stderr, "exeunt: %s named no exploration that was run\n", replay_variable);
+  }
+};
+
 class exploration {
  public:
   exploration(const explore_options& options, function_ref<void()> f) : options_{options}, f_{f} {
@@ -41,42 +55,69 @@ class exploration {
     const auto plan = [&] {
       if (planned == options_.schedules) return false;
       if (options_.exhaustive) {
-        covered = !choices_.plan_next(options_.preemptions);
+        covered = !choices_.plan_next(preemptions());
         if (covered) return false;
       } else {
-        choices_.plan_random(options_.seed + planned, options_.preemptions);
+        choices_.plan_random(options_.seed, planned, preemptions());
       }
       ++planned;
       return true;
     };
     explored sum;
+    std::optional<std::vector<choice>> twice;  // Of the schedule that is run again.
+    bool differs = false;
     const auto done = [&] {
+      if (choices_.divergent()) return false;
+      if (twice) {
+        differs = choices_.made() != *twice;
+        twice.reset();
+        return !differs && plan();
+      }
       ++sum.schedules;
       sum.longest = std::max<std::uint64_t>(sum.longest, choices_.made().size());
-      if (choices_.divergent()) return false;
+      if (!options_.exhaustive && planned % compared_every == 1) {
+        twice = choices_.made();
+        choices_.plan_replay(taken_of(*twice));
+        return true;
+      }
       return plan();
     };
     for (bool more = plan(); more;) {
-      world inside{choices_, {.checks_bytes = options_.check_bytes}};
-      inside.run(f_, [this] { return verdict(); }, done);
-      if (choices_.divergent()) throw_divergent();
-      if (inside.failed()) report(*inside.failed(), planned - 1);
-      more = inside.has_to_go_on();
+      const world::owner inside = new_world(false);
+      inside->run(f_, [this] { return verdict(); }, done);
+      if (differs || choices_.divergent()) throw_divergent();
+      if (inside->failed()) {
+        if (twice) throw_divergent("when run again: " + inside->failed()->text);
+        report(*inside->failed(), planned);
+      }
+      more = inside->has_to_go_on();
     }
     sum.covered = covered;
     return sum;
   }
 
  private:
+  [[nodiscard]] unsigned preemptions() const {
+    constexpr unsigned usual = 3;
+    constexpr unsigned unbounded = std::numeric_limits<unsigned>::max();
+    return options_.preemptions.value_or(options_.exhaustive ? unbounded : usual);
+  }
+
+  [[nodiscard]] world::owner new_world(bool traced) {
+    return world::make(
+        choices_,
+        {.traced = traced, .checks_bytes = options_.check_bytes, .turns = options_.turns});
+  }
+
   std::string verdict() const { return options_.verdict ? options_.verdict() : std::string{}; }
 
   // Runs one schedule; its choices are in choices_ then.
   std::optional<outcome> run_once(std::vector<std::uint32_t> wanted, std::string* trace) {
     choices_.plan_replay(std::move(wanted));
-    world inside{choices_, {.traced = trace != nullptr, .checks_bytes = options_.check_bytes}};
-    inside.run(f_, [this] { return verdict(); }, [] { return false; });
-    if (trace != nullptr) *trace = inside.trace();
-    return inside.failed();
+    const world::owner inside = new_world(trace != nullptr);
+    inside->run(f_, [this] { return verdict(); }, [] { return false; });
+    if (trace != nullptr) *trace = inside->trace();
+    return inside->failed();
   }
 
   [[nodiscard]] std::optional<std::vector<std::uint32_t>> replay_of_this() const {
@@ -88,54 +129,68 @@ class exploration {
       throw std::invalid_argument{std::string{replay_variable} + " is '" + set +
                                   "', not <name>=<choices>"};
     }
+    static const unmatched_replay reminder;
     if (text.substr(0, split) != options_.name) return std::nullopt;
+    unmatched_replay::matched = true;
     return parse_choices(text.substr(split + 1));
   }
 
   explored replay(const std::vector<std::uint32_t>& wanted) {
     std::string trace;
     const auto failed = run_once(wanted, &trace);
+    const std::string misfit = choices_.misfit();
     if (failed) {
-      throw failure{failed->why, "\"" + options_.name + "\" failed in the replay: " + failed->text +
-                                     "\nwhat happened:\n" + trace};
+      throw failure{failed->why,
+                    "\"" + options_.name + "\" failed in the replay: " + failed->text +
+                        (misfit.empty() ? "" : "\nthough the replay does not fit: " + misfit) +
+                        "\nwhat happened:\n" + trace};
     }
+    if (!misfit.empty()) {
+      throw failure{failure::reason::divergent,
+                    "\"" + options_.name +
+                        "\" does not fail in the replay, which does not fit it: " + misfit +
+                        "\nwhat happened:\n" + trace};
+    }
+    std::fprintf(stderr, "\"%s\" does not fail in the replay; what happened:\n%s",
+                 options_.name.c_str(), trace.c_str());
     return {.schedules = 1, .covered = false, .longest = choices_.made().size()};
   }
 
-  [[noreturn]] void throw_divergent() const {
+  [[noreturn]] void throw_divergent(const std::string& besides = {}) const {
     throw failure{failure::reason::divergent,
                   "\"" + options_.name +
                       "\" did not do the same under the same schedule: it depends on time, chance, "
-                      "addresses, or on what an earlier schedule has left"};
+                      "addresses, or on what an earlier schedule has left" +
+                      (besides.empty() ? "" : "; it failed, " + besides)};
   }
 
-  [[noreturn]] void report(const outcome& first, std::uint64_t index) {
+  // `number`: of the schedule, from 1.
+  [[noreturn]] void report(const outcome& first, std::uint64_t number) {
     const auto found = choices_.made();
     const unsigned preemptions_before = choices_.preemptions();
-    shrink(first.why, found);
+    const std::string where =
+        "in schedule " + std::to_string(number) +
+        (options_.exhaustive ? std::string{} : " of seed " + std::to_string(options_.seed));
+    shrink(first, found);
     std::string trace;
     std::optional<outcome> last = run_once(taken_of(smallest_), &trace);
-    if (!last) {
-      // It failed with these very choices before.
-      throw_divergent();
-    }
-    throw failure{
-        last->why,
-        "\"" + options_.name + "\" failed in schedule " + std::to_string(index + 1) +
-            (options_.exhaustive ? std::string{}
-                                 : " (seed " + std::to_string(options_.seed + index) + ")") +
-            ": " + last->text + (last->text.ends_with('\n') ? "" : "\n") + "with " +
-            times(choices_.preemptions()) + " (found with " + std::to_string(preemptions_before) +
-            "), this happened:\n" + trace + "run just this again by\n  " + replay_variable + "='" +
-            options_.name + "=" + to_text(smallest_) + "' " + command() + "\n"};
+    // It failed with these very choices before.
+    if (!last || !is_the_same(*last, first)) throw_divergent(where + ": " + first.text);
+    throw failure{last->why, "\"" + options_.name + "\" failed " + where + ": " + last->text +
+                                 (last->text.ends_with('\n') ? "" : "\n") + "with " +
+                                 times(choices_.preemptions()) + " (found with " +
+                                 std::to_string(preemptions_before) + "), this happened:\n" +
+                                 trace + "run just this again by\n  " + replay_variable + "='" +
+                                 options_.name + "=" + to_text(smallest_) + "' " + command() +
+                                 "\n"};
   }
 
   // Leaves the fewest preemptions found in smallest_, and zeros where others do as well. First all
   // schedules with none are tried, then with one, and so on, as far as that goes.
-  void shrink(failure::reason why, const std::vector<choice>& found) {
+  void shrink(const outcome& first, const std::vector<choice>& found) {
     smallest_ = found;
     for (std::size_t budget = 0; budget < cost(smallest_).first; ++budget) {
-      if (find_with(static_cast<unsigned>(budget), why)) break;
+      if (find_with(static_cast<unsigned>(budget), first)) break;
     }
     int tries = 0;
     for (const bool only_preemptions : {true, false}) {
@@ -146,27 +201,40 @@ class exploration {
         shorter[i] = 0;
         ++tries;
         const auto failed = run_once(std::move(shorter), nullptr);
-        if (failed && failed->why == why && cost(choices_.made()) < cost(smallest_)) {
+        if (failed && is_the_same(*failed, first) && cost(choices_.made()) < cost(smallest_)) {
           smallest_ = choices_.made();
         }
       }
     }
   }
 
-  bool find_with(unsigned preemptions, failure::reason why) {
+  // Whether two failures are of one bug. Who waits for good may differ; what a check says may not,
+  // but for the values that follow its first line.
+  static bool is_the_same(const outcome& one, const outcome& other) {
+    if (one.why != other.why) return false;
+    if (one.why != failure::reason::check && one.why != failure::reason::exception) return true;
+    return one.text.substr(0, one.text.find('\n')) == other.text.substr(0, other.text.find('\n'));
+  }
+
+  bool find_with(unsigned preemptions, const outcome& first) {
     choices_.recount();
     int left = shrinking_schedules_max;
     const auto plan = [&] { return left-- > 0 && choices_.plan_next(preemptions); };
     const auto again = [&] { return !choices_.divergent() && plan(); };
+    int others = 0;  // Failures of another kind.
     for (bool more = plan(); more;) {
-      world inside{choices_, {.checks_bytes = options_.check_bytes}};
-      inside.run(f_, [this] { return verdict(); }, again);
-      if (inside.failed()) {
-        if (inside.failed()->why != why) return false;
-        smallest_ = choices_.made();
-        return true;
+      const world::owner inside = new_world(false);
+      inside->run(f_, [this] { return verdict(); }, again);
+      if (inside->failed()) {
+        if (is_the_same(*inside->failed(), first)) {
+          smallest_ = choices_.made();
+          return true;
+        }
+        if (++others == shrinking_tries_max) return false;
+        more = again();
+        continue;
       }
-      more = inside.has_to_go_on();
+      more = inside->has_to_go_on();
     }
     return false;
   }

@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <mutex>
 #include <source_location>
 #include <system_error>
 #include <utility>
@@ -52,6 +53,11 @@ namespace {
 // Tests print, and test libraries print much.
 constexpr std::size_t stack_bytes = std::size_t{256} * 1024;
 
+std::uint32_t next_number() noexcept {
+  static detail::atomic<std::uint32_t> last{0};
+  return last.fetch_add(1, memory_order_relaxed) + 1;  // order: only uniqueness counts.
+}
+
 void claim_and_wake(ticket& whose) noexcept {
   wakeup due;
   if (whose.claim(&whose, due)) due.fire();
@@ -71,7 +77,7 @@ std::string place_of(const std::source_location& at) {
 }  // namespace
 
 world::world(choices& source, extras with)
-    : choices_{source}, traced_{with.traced}, checks_bytes_{with.checks_bytes}, sockets_{source} {
+    : choices_{source}, with_{with}, number_{next_number()}, sockets_{source} {
   sched::install_model_steps();
   parts_.clock = this;
   parts_.chooser = this;
@@ -91,12 +97,20 @@ world::world(choices& source, extras with)
   runtime_.emplace(std::move(options));
 }
 
-world::~world() {
-  sealed_.store(0, memory_order_relaxed);
+void world::ending::operator()(world* over) const noexcept {
+  over->sealed_.store(0, memory_order_relaxed);
   // Not by the runtime's own stop(), which would tell of each fiber that is left.
-  if (home_ != nullptr) static_cast<void>(home_->stop(false));
-  runtime_.reset();
-  detail::simulations.fetch_sub(1, memory_order_relaxed);
+  if (over->home_ != nullptr) static_cast<void>(over->home_->stop(false));
+  const bool abandons = over->home_ != nullptr && over->home_->alive() > 0;
+  over->runtime_.reset();
+  if (!abandons) {
+    delete over;
+    return;
+  }
+  static std::mutex lock;
+  static auto& kept = *new std::vector<world*>;  // Leak checkers are to find them.
+  const std::lock_guard guard{lock};
+  kept.push_back(over);
 }
 
 void world::run(function_ref<void()> f, function_ref<std::string()> judge,
@@ -126,27 +140,41 @@ void world::drive(function_ref<void()> f, function_ref<std::string()> judge,
     has_to_go_on_ = false;
     run_once(f);
     detail::race_acquire(home_);  // What its fibers did; see run_body() in worker.cpp.
-    const bool left = home_->alive() > 1;
-    if (left && !failed_) {
-      fail_with(main_over_ ? failure::reason::left : failure::reason::deadlock,
-                (main_over_ ? "the function has returned, but these wait for good:\n"
-                            : "all fibers wait, and nothing can wake them:\n") +
-                    dump());
-    }
-    if (std::string verdict = judge(); !failed_ && !verdict.empty()) {
-      fail_with(failure::reason::check, std::move(verdict));
-    }
-    if (const std::string open = sockets_.describe_open(); !failed_ && !open.empty()) {
-      fail_with(failure::reason::left, "these sockets are open still:\n" + open);
-    }
-    if (failed_ || left) return;
-    // Timers that are left would fire in the next one.
-    const bool leaves_timers = home_->timers().next() != no_deadline;
-    if (checks_bytes_ && !leaves_timers) judge_bytes(f, judge);
+    judge_end(judge());
+    if (!failed_ && with_.checks_bytes) judge_bytes(f, judge);
     if (failed_) return;
     has_to_go_on_ = again();
-    if (leaves_timers) return;
   } while (has_to_go_on_);
+}
+
+// What the schedule has left behind makes it fail, also if it was to be judged otherwise.
+void world::judge_end(std::string verdict) {
+  std::string left;
+  if (home_->alive() > 1) {
+    left = (main_over_ ? "the function has returned, but these wait for good:\n"
+                       : "all fibers wait, and nothing can wake them:\n") +
+           dump();
+  }
+  if (failed_) {  // Not by the verdict, which may be the cause.
+    if (!verdict.empty()) failed_->text += "\n" + verdict;
+    return;
+  }
+  if (!verdict.empty()) {
+    if (!left.empty()) verdict += (verdict.ends_with('\n') ? "" : "\n") + ("besides, " + left);
+    return fail_with(failure::reason::check, std::move(verdict));
+  }
+  if (!left.empty()) {
+    return fail_with(main_over_ ? failure::reason::left : failure::reason::deadlock,
+                     std::move(left));
+  }
+  if (const std::string open = sockets_.describe_open(); !open.empty()) {
+    return fail_with(failure::reason::left, "these sockets are open still:\n" + open);
+  }
+  if (const clock::time_point next = home_->timers().next(); next != no_deadline) {
+    fail_with(failure::reason::left,
+              "timers are pending still, of which the next would fire after " +
+                  seconds_of(next - now_) + ": a timer or a context is left that nobody ended");
+  }
 }
 
 // The same schedule again: what a cache keeps of it is there by now, and what leaks does so again.
@@ -185,6 +213,9 @@ std::ptrdiff_t world::bytes_left() noexcept {
 
 void world::run_once(function_ref<void()> f) {
   now_ = epoch;
+  turns_ = 0;
+  turns_at_once_ = 0;
+  settling_.clear();
   main_over_ = false;
   failed_.reset();
   trace_.clear();
@@ -216,7 +247,7 @@ void world::run_once(function_ref<void()> f) {
 void world::fail_with(failure::reason why, std::string text, std::exception_ptr thrown) {
   const detail::race_ignore own;
   if (failed_) return;  // The first is the cause.
-  if (traced_) note("failed: " + text);
+  if (with_.traced) note("failed: " + text);
   failed_.emplace(why, std::move(text), std::move(thrown));
 }
 
@@ -254,6 +285,8 @@ void world::settle() {
 
 std::size_t world::choose(std::size_t ready_count) noexcept {
   const detail::race_ignore own;
+  if (failed_) return ready_count - 1;  // The driver; see breaks_off().
+  count_turn();
   was_preempted_ = std::exchange(preempted_, false);
   if (was_preempted_) return preempted_for_;
   return choices_.decide(choice_of::next, static_cast<std::uint32_t>(ready_count));
@@ -261,19 +294,64 @@ std::size_t world::choose(std::size_t ready_count) noexcept {
 
 bool world::preempts(std::size_t others, const char* call, const void* on) noexcept {
   const detail::race_ignore own;
-  if (sched::this_fiber_block() == driver_block_ || others == 0) return false;
+  if (sched::this_fiber_block() == driver_block_) return false;
+  count_turn();
+  if (failed_) return true;
   const std::uint32_t taken =
-      choices_.decide(choice_of::preemption, static_cast<std::uint32_t>(others) + 1);
-  if (taken == 0) return false;
+      others == 0 ? 0
+                  : choices_.decide(choice_of::preemption, static_cast<std::uint32_t>(others) + 1);
+  if (taken == 0) {
+    if (with_.traced && on != nullptr) {
+      note(name_of(*sched::this_fiber_block()) + ": " + with_number(call, on));
+    }
+    return false;
+  }
   // It yields now, and waits behind all others.
   preempted_ = true;
   preempted_for_ = taken - 1;
-  if (traced_) preempted_before_ = with_number(call, on);
+  if (with_.traced) preempted_before_ = with_number(call, on);
   return true;
+}
+
+// Once a schedule has failed nothing more is done in it.
+bool world::breaks_off() noexcept { return failed_.has_value(); }
+
+void world::count_turn() noexcept {
+  ++turns_;
+  ++turns_at_once_;
+  const bool too_many = with_.turns != 0 && turns_ > with_.turns;
+  if (failed_ || (!too_many && turns_at_once_ <= with_.turns_at_once)) return;
+  const detail::race_ignore own;
+  fail_with(
+      failure::reason::endless,
+      "it has not ended after " + std::to_string(turns_) + " turns and calls" +
+          (too_many ? ""
+                    : ", of which time stood still for " + std::to_string(with_.turns_at_once)) +
+          "; there were:\n" + dump());
+}
+
+void world::uses_foreign(const char* call) noexcept {
+  const sched::fiber* const running = sched::this_fiber_block();
+  if (running == driver_block_) return;
+  {
+    const detail::race_ignore own;
+    fail_with(
+        failure::reason::foreign,
+        std::string{call} + " on a channel that was made outside of this simulation" +
+            (running == nullptr ? std::string{}
+                                : ", by the fiber started at " + place_of(running->started_at)) +
+            "; what a simulation uses must be made and used inside only");
+  }
+  if (running != nullptr) yield();  // For good.
 }
 
 bool world::nobody_ready(sched::runtime_core& home) noexcept {
   const detail::race_ignore own;
+  if (failed_) {
+    if (driver_ == nullptr) return false;
+    claim_and_wake(*std::exchange(driver_, nullptr));
+    return true;
+  }
   if (!settling_.empty()) {
     const std::vector<ticket*> all = std::exchange(settling_, {});
     for (ticket* const one : all) claim_and_wake(*one);
@@ -281,11 +359,12 @@ bool world::nobody_ready(sched::runtime_core& home) noexcept {
   }
   const clock::time_point next = home.timers().next();
   if (!main_over_ && next != no_deadline) {
-    if (traced_ && next > now_) {
+    if (with_.traced && next > now_) {
       note_leaving();
       note("time moves on by " + seconds_of(next - now_));
     }
     now_ = std::max(now_, next);
+    turns_at_once_ = 0;
     home.timers().fire_due(now_);
     return true;
   }
@@ -351,7 +430,7 @@ std::string world::name_of(const sched::fiber& which) {
 
 void world::started(sched::fiber& fresh) noexcept {
   const detail::race_ignore own;
-  if (!traced_ || driver_block_ == nullptr) return;
+  if (!with_.traced || driver_block_ == nullptr) return;
   // The block may have been another's, which keeps its number.
   if (last_ == &fresh) {
     note(name_of(fresh) + " ends");
@@ -367,7 +446,7 @@ void world::started(sched::fiber& fresh) noexcept {
 
 void world::runs(sched::fiber& next) noexcept {
   const detail::race_ignore own;
-  if (!traced_) return;
+  if (!with_.traced) return;
   if (last_ == &next && last_->state.load(memory_order_relaxed) != sched::fiber_state::parked) {
     return;  // It gave way, and goes on.
   }
@@ -393,12 +472,22 @@ void world::note_leaving() {
 
 std::string world::dump() {
   const detail::race_ignore own;
+  std::vector<const sched::fiber*> all;
+  home_->slabs().for_each([&](const sched::fiber& block) {
+    if (&block != driver_block_) all.push_back(&block);
+  });
+  // order: relaxed, here and below; nobody else runs.
+  std::ranges::sort(all, {}, [](const auto* one) { return one->id.load(memory_order_relaxed); });
   std::string text;
-  for (const fiber_info& one : home_->fibers()) {
-    if (one.id == driver_block_->id.load(memory_order_relaxed)) continue;
+  for (const sched::fiber* const one : all) {
     text += "  ";
-    text += one.name.empty() ? "fiber" : "\"" + one.name + "\"";
-    text += " started at " + place_of(one.started_at) + " waits for " + one.waits_for + "\n";
+    text += one->name[0] == '\0' ? "fiber" : "\"" + std::string{one->name} + "\"";
+    text += " started at " + place_of(one->started_at);
+    if (one->state.load(memory_order_relaxed) == sched::fiber_state::parked) {
+      text += " waits for " + with_number(detail::to_string(one->waits_for), one->waits_on) + "\n";
+    } else {
+      text += " is ready\n";
+    }
   }
   return text;
 }

@@ -39,13 +39,22 @@ struct outcome {
 class world final : public detail::clock_source, public detail::fiber_chooser, public poll::poller {
  public:
   struct extras {
-    bool traced = false;        ///< events are written down
-    bool checks_bytes = false;  ///< see explore_options
+    bool traced = false;                       ///< events are written down
+    bool checks_bytes = false;                 ///< see explore_options
+    std::uint64_t turns = 0;                   ///< most in a schedule
+    std::uint64_t turns_at_once = 10'000'000;  ///< most without time moving on
   };
 
-  /// `source` makes the choices, and outlives this.
-  world(choices& source, extras with);
-  ~world() override;
+  /// Of one that has abandoned fibers the memory is kept: what was made outside may still know
+  /// them.
+  struct ending {
+    void operator()(world* over) const noexcept;
+  };
+  using owner = std::unique_ptr<world, ending>;
+  /// `source` makes the choices, and outlives what runs.
+  [[nodiscard]] static owner make(choices& source, extras with) {
+    return owner{new world{source, with}};
+  }
   world(const world&) = delete;
   world& operator=(const world&) = delete;
 
@@ -72,6 +81,9 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   [[nodiscard]] network_core& sockets() noexcept { return sockets_; }
 
  private:
+  world(choices& source, extras with);
+  ~world() override = default;
+
   struct numbered {
     const void* what;
     std::size_t number;
@@ -81,7 +93,10 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   clock::time_point now() noexcept override { return now_; }
   std::size_t choose(std::size_t ready_count) noexcept override;
   bool preempts(std::size_t others, const char* call, const void* on) noexcept override;
+  bool breaks_off() noexcept override;
   bool nobody_ready(sched::runtime_core& home) noexcept override;
+  std::uint32_t number() const noexcept override { return number_; }
+  void uses_foreign(const char* call) noexcept override;
   void started(sched::fiber& fresh) noexcept override;
   void runs(sched::fiber& next) noexcept override;
   void woken_from_outside() noexcept override;
@@ -96,6 +111,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   void drive(function_ref<void()> f, function_ref<std::string()> judge, function_ref<bool()> again);
   void run_once(function_ref<void()> f);
   [[nodiscard]] std::ptrdiff_t bytes_left() noexcept;
+  void judge_end(std::string verdict);
   void judge_bytes(function_ref<void()> f, function_ref<std::string()> judge);
   void fail_with(failure::reason why, std::string text, std::exception_ptr thrown = {});
   void fail_by(const char* how, const error& escaped, std::exception_ptr thrown = {});
@@ -106,9 +122,13 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   void note(const std::string& event);
   void note_leaving();
 
+  void count_turn() noexcept;
+
   choices& choices_;
-  const bool traced_;
-  const bool checks_bytes_;
+  const extras with_;
+  const std::uint32_t number_;
+  std::uint64_t turns_ = 0;          // Of the schedule, and calls at which one could have begun;
+  std::uint64_t turns_at_once_ = 0;  // of them since time moved on.
   std::ptrdiff_t bytes_ = 0;         // Allocated and not freed, by the worker's thread;
   std::ptrdiff_t bytes_before_ = 0;  // when the last schedule began.
   clock::time_point now_ = epoch;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <coroutine>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -21,6 +22,7 @@
 #include <exeunt/sim/gtest.hpp>
 #include <exeunt/sync/condition_variable.hpp>
 #include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/semaphore.hpp>
 #include <exeunt/sync/wait_group.hpp>
 #include <exeunt/time/sleep.hpp>
 #include <exeunt/time/timer.hpp>
@@ -90,21 +92,108 @@ EXEUNT_SIM_TEST(bubble, fc_04_timers_fire_at_their_moment) {
 
 // FC-05
 TEST(bubble, fc_05_what_timers_start_belongs_to_it_until_its_end) {
-  std::atomic<int> count{0};
-  std::atomic<bool> late{false};
-  sim::bubble([&] {
+  sim::bubble([] {
+    std::atomic<int> count{0};
     auto first = after_func(1s, [&] { ++count; });
     auto second = after_func(3s, [&] {
       ++count;
       go([&] { ++count; });
     });
-    static timer pending = after_func(1h, [&] { late = true; });
     sleep(2s);
     EXPECT_EQ(count, 1);
     sim::advance(1s);
     EXPECT_EQ(count, 3);
   });
+}
+
+// FC-05: a timer that is pending at the end never runs; that it was left is a failure.
+TEST(bubble, fc_05_a_timer_that_is_left_does_not_run_and_is_told) {
+  static std::atomic<bool> late{false};
+  const std::string report = failure_of(
+      [] {
+        static std::optional<timer> pending;
+        pending.emplace(after_func(1h, [] { late = true; }));
+        sleep(2s);
+      },
+      sim::failure::reason::left);
+  EXPECT_NE(report.find("timers are pending still, of which the next would fire after 3598 s"),
+            std::string::npos)
+      << report;
   EXPECT_FALSE(late);
+}
+
+TEST(bubble, a_context_that_nobody_has_cancelled_is_told) {
+  failure_of(
+      [] {
+        static std::optional<with_cancel_result> kept;
+        kept.emplace(with_timeout(context::background(), 1h));
+      },
+      sim::failure::reason::left);
+}
+
+// Goal:   nobody runs any more after a failure.
+// Method: the function would look for good for what the fiber that failed was to do.
+TEST(bubble, the_first_failure_is_its_end) {
+  static std::atomic<int> looks{0};
+  const std::string report = failure_of(
+      [] {
+        std::atomic<bool> done{false};
+        go([&] {
+          sleep(1s);
+          sim::check(looks > 5, "looked");
+          sim::check(false, "the first failure");
+          done = true;
+        });
+        go([] { sleep(1h); });
+        while (!done) {
+          ++looks;
+          sleep(100ms);
+        }
+      },
+      sim::failure::reason::check);
+  EXPECT_NE(report.find("the first failure"), std::string::npos) << report;
+  EXPECT_LT(looks, 12);
+}
+
+TEST(bubble, what_goes_on_for_good_while_time_stands_still_is_told) {
+  const std::string report = failure_of(
+      [] {
+        std::atomic<bool> over{false};
+        go({.name = "sleeper"}, [&] {
+          sleep(1s);
+          over = true;
+        });
+        while (!over) yield();
+      },
+      sim::failure::reason::endless);
+  EXPECT_NE(report.find("\"sleeper\""), std::string::npos) << report;
+}
+
+TEST(bubble, the_dump_says_which_lock_each_waits_for) {
+  const std::string report = failure_of(
+      [] {
+        mutex a;
+        mutex b;
+        const auto lock_both = [](mutex& first, mutex& second) {
+          const std::lock_guard held{first};
+          sim::settle();
+          const std::lock_guard never{second};
+        };
+        go({.name = "ab"}, [&] { lock_both(a, b); });
+        lock_both(b, a);
+      },
+      sim::failure::reason::deadlock);
+  EXPECT_NE(report.find("waits for mutex 1"), std::string::npos) << report;
+  EXPECT_NE(report.find("waits for mutex 2"), std::string::npos) << report;
+}
+
+// Goal:   what was made outside does not suffer from who waited for it in a simulation that failed.
+// Method: the semaphore is used afterwards, and goes.
+TEST(bubble, what_it_has_abandoned_is_never_woken) {
+  static semaphore outside{1};
+  outside.acquire();
+  failure_of([] { outside.acquire(); }, sim::failure::reason::deadlock);
+  outside.release();  // Hands it to the fiber that never comes back.
 }
 
 // FC-06
@@ -243,21 +332,61 @@ TEST(bubble, several_threads_have_one_each) {
   for (std::thread& one : all) one.join();
 }
 
-// Goal:   FC-08: outside and inside do not mix.
-// Method: the other thread is started when the fiber waits for certain. A bubble in which nobody
-//         else is would have failed before that, as a deadlock.
-TEST(bubble_death, fc_08_a_channel_from_outside_cannot_wake_a_fiber_inside) {
+// FC-08: a channel made outside is not used inside.
+TEST(bubble, fc_08_a_channel_from_outside_is_refused_inside) {
+  static const chan<int> outside{1};
+  const auto expect_refused = [](void (*use)(), const char* call) {
+    const std::string report = failure_of(use, sim::failure::reason::foreign);
+    EXPECT_NE(report.find(std::string{call} + " on a channel that was made outside"),
+              std::string::npos)
+        << report;
+  };
+  expect_refused([] { static_cast<void>(outside.recv()); }, "channel receive");
+  expect_refused([] { static_cast<void>(outside.try_recv()); }, "channel receive");
+  expect_refused([] { outside.send(1); }, "channel send");
+  expect_refused([] { outside.close(); }, "channel close");
+  expect_refused([] { select(on_recv(outside, [](auto) {})); }, "select");
+  EXPECT_TRUE(outside.try_send(1));
+  EXPECT_EQ(outside.recv(), 1);
+}
+
+TEST(bubble, a_channel_of_another_simulation_is_refused) {
+  static std::optional<chan<int>> kept;
+  sim::bubble([] { kept.emplace(1); });
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(sim::bubble([] { static_cast<void>(kept->try_send(1)); }),
+               "made in a simulation is used outside");
+}
+
+// Goal:   a thread that is none of the simulation's, and what comes after it, cannot use a channel
+//         that was made inside.
+TEST(bubble_death, a_channel_from_inside_is_refused_outside) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  constexpr const char* text = "made in a simulation is used outside";
+  EXPECT_DEATH(sim::bubble([] {
+                 const chan<int> inside{1};
+                 std::thread{[inside] { inside.send(1); }}.join();
+               }),
+               text);
+  std::optional<chan<int>> kept;
+  sim::bubble([&kept] { kept.emplace(1); });
+  EXPECT_DEATH(static_cast<void>(kept->try_recv()), text);
+}
+
+// Method: the other thread is started when the fiber waits for certain.
+TEST(bubble_death, a_thread_cannot_wake_a_fiber_inside) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(
       {
-        const chan<int> shared;
-        sim::bubble([shared] {
-          go([shared] { static_cast<void>(shared.recv()); });
+        semaphore shared{1};
+        shared.acquire();
+        sim::bubble([&shared] {
+          go([&shared] { shared.acquire(); });
           sim::settle();
-          std::thread{[shared] { shared.send(1); }}.join();
+          std::thread{[&shared] { shared.release(); }}.join();
         });
       },
-      "simulation");
+      "woken by a thread outside");
 }
 
 // FC-12

@@ -178,7 +178,7 @@ TEST(bytes, of_our_own_primitives_nothing_is_left) {
 // What was made outside and is freed inside is not missed.
 TEST(bytes, what_comes_from_outside_may_be_freed_inside) {
   std::vector<std::unique_ptr<int>> outside;
-  for (int i = 0; i < 5; ++i) outside.push_back(std::make_unique<int>(i));
+  for (int i = 0; i < 10; ++i) outside.push_back(std::make_unique<int>(i));
   EXPECT_EQ(failure_of({.name = "outside", .schedules = 5, .check_bytes = true},
                        [&] { outside.pop_back(); }),
             "");

@@ -69,7 +69,7 @@ TEST(choices, notices_other_options_than_before) {
 TEST(choices, the_same_seed_makes_the_same_choices) {
   const auto made_by = [](std::uint64_t seed) {
     choices some;
-    some.plan_random(seed, 2);
+    some.plan_random(seed, 0, 2);
     for (std::uint32_t i = 0; i < 50; ++i) {
       some.decide(choice_of::next, 2 + i % 3);
       some.decide(choice_of::preemption, 3);
@@ -87,7 +87,7 @@ TEST(choices, random_preemptions_reach_every_call) {
   std::set<std::size_t> reached;
   unsigned most = 0;
   for (std::uint64_t seed = 0; seed < 1000; ++seed) {
-    some.plan_random(seed, 2);
+    some.plan_random(seed, 0, 2);
     for (int i = 0; i < 10; ++i) {
       if (some.decide(choice_of::preemption, 2) != 0) reached.insert(static_cast<std::size_t>(i));
     }

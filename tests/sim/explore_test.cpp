@@ -259,11 +259,131 @@ TEST(explore, chooses_among_ready_cases_of_select) {
 TEST(explore, each_schedule_begins_anew) {
   sim::explore({.name = "anew", .schedules = 50}, [] {
     EXPECT_EQ(clock::now(), sim::epoch);
-    static std::optional<timer> left_behind;
-    left_behind.emplace(1h);
     sleep(1s);
     EXPECT_EQ(clock::now() - sim::epoch, 1s);
   });
+}
+
+// Goal:   what a test library noted is told, though the schedule failed otherwise, too.
+// Method: an ASSERT_ returns early, and so the other fiber waits for good.
+TEST(explore, an_assertion_that_lets_others_wait_for_good_is_told) {
+  ::testing::TestPartResultArray noted;
+  {
+    const ::testing::ScopedFakeTestPartResultReporter interceptor{
+        ::testing::ScopedFakeTestPartResultReporter::INTERCEPT_ALL_THREADS, &noted};
+    sim::expect_explored({.name = "early"}, [] {
+      const chan<void> go_on;
+      go([go_on] { static_cast<void>(go_on.recv()); });
+      ASSERT_EQ(1, 2) << "the message";
+      go_on.send();
+    });
+  }
+  ASSERT_EQ(noted.size(), 1);
+  const std::string report = noted.GetTestPartResult(0).message();
+  EXPECT_NE(report.find("the message"), std::string::npos) << report;
+  EXPECT_NE(report.find("besides, the function has returned"), std::string::npos) << report;
+}
+
+TEST(explore, a_schedule_of_more_turns_than_it_may_have_is_told) {
+  const std::string report = report_of({.name = "long", .turns = 1000}, [] {
+    for (;;) sleep(1s);
+  });
+  EXPECT_NE(report.find("has not ended after 1001 turns"), std::string::npos) << report;
+  EXPECT_NE(report.find("EXEUNT_SIM_REPLAY='long="), std::string::npos) << report;
+}
+
+// Three times, each after the other fiber's last step.
+void alternate() {
+  const chan<void> nothing;
+  int stage = 0;
+  const auto part = [&](int parity) {
+    for (int i = 0; i < 3; ++i) {
+      if (stage == 2 * i + parity) ++stage;
+      static_cast<void>(nothing.try_recv());
+    }
+  };
+  wait_group group;
+  group.go([&] { part(0); });
+  group.go([&] { part(1); });
+  group.wait();
+  sim::check(stage < 6, "alternate");
+}
+
+TEST(explore, all_schedules_are_all_unless_their_preemptions_are_bounded) {
+  EXPECT_TRUE(
+      sim::explore({.name = "bounded", .schedules = 100'000, .preemptions = 2, .exhaustive = true},
+                   alternate)
+          .covered);
+  report_of({.name = "all", .schedules = 100'000, .exhaustive = true}, alternate);
+}
+
+// Goal:   the report is of one failure, not of another one that needs less.
+// Method: "seen" needs no preemption, "lost" does.
+TEST(explore, a_report_is_of_the_bug_that_was_found) {
+  const std::string report = report_of({.name = "two bugs"}, [] {
+    int shared = 0;
+    bool other = false;
+    wait_group group;
+    for (int i = 0; i < 2; ++i) {
+      group.go([&] {
+        const int before = shared;
+        static_cast<void>(chan<void>{}.try_recv());
+        shared = before + 1;
+      });
+    }
+    group.go([&] { other = shared == 2; });
+    group.wait();
+    sim::check(shared == 2, "lost");
+    sim::check(!other, "seen");
+  });
+  const bool lost = report.find(": lost\n") != std::string::npos;
+  EXPECT_NE(lost, report.find(": seen\n") != std::string::npos) << report;
+}
+
+TEST(explore, random_schedules_notice_what_is_not_the_same_each_time) {
+  int calls = 0;
+  try {
+    sim::explore({.name = "unsteady"}, [&] {
+      wait_group group;
+      const int fibers = 2 + ++calls % 2;
+      for (int i = 0; i < fibers; ++i) group.go([] {});
+      group.wait();
+    });
+    ADD_FAILURE() << "nobody has noticed";
+  } catch (const sim::failure& failed) {
+    EXPECT_EQ(failed.why(), sim::failure::reason::divergent);
+  }
+}
+
+TEST(explore, a_failure_that_does_not_come_back_is_told_all_the_same) {
+  int calls = 0;
+  try {
+    sim::explore({.name = "once"}, [&] { sim::check(++calls != 20, "the twentieth"); });
+    ADD_FAILURE() << "nobody has noticed";
+  } catch (const sim::failure& failed) {
+    EXPECT_EQ(failed.why(), sim::failure::reason::divergent);
+    EXPECT_NE(std::string{failed.what()}.find("the twentieth"), std::string::npos) << failed.what();
+  }
+}
+
+// Goal:   a replay of a program that has changed does not pass for a bug that is mended.
+TEST(explore, a_replay_that_does_not_fit_is_told) {
+  for (const char* const choices : {"9.9.9", "0._500.1"}) {
+    const std::string replay = std::string{"fits="} + choices;
+    ASSERT_EQ(::setenv("EXEUNT_SIM_REPLAY", replay.c_str(), 1), 0);
+    try {
+      sim::explore({.name = "fits"}, [] {
+        wait_group group;
+        group.go([] {});
+        group.go([] {});
+        group.wait();
+      });
+      ADD_FAILURE() << choices;
+    } catch (const sim::failure& failed) {
+      EXPECT_EQ(failed.why(), sim::failure::reason::divergent) << failed.what();
+    }
+  }
+  ::unsetenv("EXEUNT_SIM_REPLAY");
 }
 
 TEST(explore, what_is_not_the_same_each_time_is_told) {

@@ -182,7 +182,7 @@ class EXEUNT_API chan_core : public ref_counted {
   /// Never parks, and is no scheduling point: call-backs of timers use it, too. Never returns
   /// `canceled`.
   [[nodiscard]] send_status try_send(void* value) noexcept {
-    step("channel send", this);
+    step("channel send", this, made_in_);
     return was_full() ? send_status::full : try_send_locked(value);
   }
 
@@ -190,7 +190,7 @@ class EXEUNT_API chan_core : public ref_counted {
   [[nodiscard]] recv_status recv(void* out, cancel_node* cancel) noexcept;
   /// No scheduling point, as try_send().
   [[nodiscard]] recv_status try_recv(void* out) noexcept {
-    step("channel receive", this);
+    step("channel receive", this, made_in_);
     return was_empty() ? recv_status::empty : try_recv_locked(out);
   }
 
@@ -315,6 +315,7 @@ class EXEUNT_API chan_core : public ref_counted {
   std::size_t tail_ = 0;  // The next free slot.
   const element_ops* const ops_;
   std::uint32_t pins_ = 0;  // Those who will take the lock once more, with a handle or without.
+  const std::uint32_t made_in_;  // A simulation's number, or 0.
   atomic<std::uint64_t> id_{0};  // See id().
   chan_companion* companion_ = nullptr;
   race_slot* races_ = nullptr;  // Under ThreadSanitizer: one for each slot.

@@ -249,7 +249,7 @@ EXEUNT_NO_TSAN inline void checkpoint(turn& here) noexcept {
 }
 EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 
-/// How many simulated runtimes there are in this process.
+/// How many simulated runtimes there have been in this process.
 EXEUNT_API extern atomic<int> simulations;
 EXEUNT_API void step_simulated(const char* call, const void* on) noexcept;
 /// What is done with a channel, a lock, a group, a timer or a cancel begins with this: a simulation
@@ -263,6 +263,18 @@ EXEUNT_NO_TSAN inline void step(const char* call, const void* on = nullptr) noex
   // order: relaxed; a simulation begins by starting a fiber.
   if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
     step_simulated(call, on);
+}
+
+/// The number of the simulation that the caller is in; 0: none.
+[[nodiscard]] EXEUNT_API std::uint32_t simulation_here() noexcept;
+EXEUNT_API void check_made_here(const char* call, std::uint32_t made_in) noexcept;
+/// step() with something that has noted where it was made, by simulation_here(). To use inside what
+/// was made outside fails the simulation; the reverse ends the process.
+EXEUNT_NO_TSAN inline void step(const char* call, const void* on, std::uint32_t made_in) noexcept {
+  // order: as in step().
+  if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
+    check_made_here(call, made_in);
+  step(call, on);
 }
 
 /// Whether the caller is a fiber of a simulated runtime, which has one worker.

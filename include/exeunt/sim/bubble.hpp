@@ -37,10 +37,13 @@ class EXEUNT_API failure : public std::runtime_error {
  public:
   enum class reason {
     deadlock,   ///< all wait, and neither a timer nor anybody else can end it
-    left,       ///< the function has returned, and fibers that it started wait for good
+    left,       ///< the function has returned, and left something: fibers that wait for good,
+                ///< sockets that are open, timers that are pending, memory if asked for
     exception,  ///< one escaped from a fiber
     check,      ///< check() failed, or what the caller judges by
     divergent,  ///< the same choices led to something else: something is not simulated
+    foreign,    ///< a channel was used that was made outside
+    endless,    ///< it went on and on
   };
 
   failure(reason why, const std::string& report) : std::runtime_error{report}, reason_{why} {}
@@ -54,14 +57,15 @@ class EXEUNT_API failure : public std::runtime_error {
 /// stands still while any of them can run. When all wait, it moves to the next timer at once.
 ///
 /// Blocks:  the calling thread, until `f` has returned and all fibers that it started have ended.
-///          Timers that are pending then never fire.
-/// Throws:  what `f` throws; failure if all wait for good, with a dump of who waits for what, or if
-///          an exception escapes from a fiber. After a failure what waited is abandoned: its frames
-///          are never unwound.
+/// Throws:  what `f` throws; failure if all wait for good, with a dump of who waits for what, if an
+///          exception escapes from a fiber, if fibers, sockets or timers are left, or after ten
+///          million turns without time moving on. The first failure ends the simulation at the next
+///          call of the library: nobody runs after that, and nobody's frames are unwound.
 /// Inside:  fibers, channels, locks, timers, contexts and groups do as always. blocking(f) calls f.
-///          There are no descriptors but those of a sim::network, and no other threads: to wake a
-///          fiber inside from outside, or the reverse, ends the process with a message. So what is
-///          shared by both must not be used.
+///          There are no descriptors but those of a sim::network, and no other threads. To use a
+///          channel inside that was made outside is a failure; to use one outside that was made
+///          inside, or to wake a fiber inside from outside by other means, or the reverse, ends the
+///          process with a message.
 /// Threads: any but a fiber's. Several bubbles may run at once, on several threads.
 /// Cost:    two threads' start, some 100 us.
 template <typename F>

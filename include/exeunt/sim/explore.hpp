@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,15 +33,19 @@ struct explore_options {
   /// Of random schedules. The same seed gives the same ones.
   std::uint64_t seed = 1;
   /// So often at most, in one schedule, a fiber that could go on gives way to another. Most bugs
-  /// need one or two (Musuvathi and Qadeer, PLDI 2007).
-  unsigned preemptions = 3;
-  /// All schedules, one after the other, instead of random ones.
+  /// need one or two (Musuvathi and Qadeer, PLDI 2007). Empty: 3; exhaustive: without a bound.
+  std::optional<unsigned> preemptions{};
+  /// All schedules, one after the other, instead of random ones. How many there are grows with the
+  /// number of calls, to the power of the preemptions.
   bool exhaustive = false;
   /// A schedule that leaves memory of operator new behind has failed, too (failure::reason::left).
   /// What it leaves only once may be a cache; so it is run again some times, and must leave memory
   /// each time. Not for a function that keeps something from one schedule to the next. Needs
   /// EXEUNT_SIM_COUNT_BYTES; see sim/bytes.hpp.
   bool check_bytes = false;
+  /// A schedule that takes more turns and calls of this library than that has failed
+  /// (failure::reason::endless).
+  std::uint64_t turns = 1'000'000;
   /// Called after each schedule, and before the first. What it returns, if not empty, is why the
   /// schedule has failed: for test libraries that note failures down.
   std::function<std::string()> verdict = {};
@@ -51,7 +56,7 @@ struct explore_options {
 /// What an exploration has seen.
 struct explored {
   std::uint64_t schedules = 0;  ///< that were run
-  bool covered = false;         ///< exhaustive, and there are no more
+  bool covered = false;         ///< exhaustive, and with at most so many preemptions no more exist
   std::uint64_t longest = 0;    ///< choices of the longest one
 };
 
@@ -66,14 +71,20 @@ namespace exeunt::sim {
 
 /// Runs `f` again and again, each time as bubble() does, under another schedule. It must do the
 /// same each time but for the schedule: no state kept from one time to the next, no time or chance
-/// but the library's.
+/// but the library's. An exhaustive exploration meets each prefix again and notices if it does not;
+/// of random schedules the first is run twice, and then every fiftieth.
 ///
 /// Returns: how much was explored, if no schedule failed.
 /// Throws:  failure, once one has. The report has what happened, the schedule with as few
-///          preemptions as were found to suffice, event by event, and the command that runs just
-///          that one again. std::invalid_argument for a replay that cannot be read;
-///          std::logic_error for `check_bytes` if nobody counts them.
+///          preemptions as were found to suffice for the same, event by event, and the command that
+///          runs just that one again. What is numbered there (`mutex 2`) are addresses, in the
+///          order of their first use: what is made where another thing has been has its number.
+///          std::invalid_argument for a replay that cannot be read; std::logic_error for
+///          `check_bytes` if nobody counts them.
 /// Replay:  if the environment's EXEUNT_SIM_REPLAY names this exploration, only those choices run.
+///          A program in which it has named none says so at its end; one that no longer has these
+///          choices to make is a failure (failure::reason::divergent). A replay that does not fail
+///          writes what happened to standard error.
 /// Threads: any but a fiber's.
 /// Cost:    some microseconds a schedule, beside what `f` does.
 template <typename F>
