@@ -20,7 +20,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <mutex>
 #include <source_location>
 #include <system_error>
 #include <utility>
@@ -28,6 +27,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/error.hpp>
 #include <exeunt/base/race.hpp>
+#include <exeunt/base/spin_lock.hpp>
 #include <exeunt/sched/boundary.hpp>
 #include <exeunt/sched/go.hpp>
 
@@ -107,9 +107,9 @@ void world::ending::operator()(world* over) const noexcept {
     delete over;
     return;
   }
-  static std::mutex lock;
+  static detail::spin_lock lock;
   static auto& kept = *new std::vector<world*>;  // Leak checkers are to find them.
-  const std::lock_guard guard{lock};
+  const detail::spin_guard guard{lock};
   kept.push_back(over);
 }
 
