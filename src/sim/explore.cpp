@@ -16,6 +16,7 @@
 
 #include "sched/current.hpp"
 #include "sim/choices.hpp"
+#include "sim/environment.hpp"
 #include "sim/world.hpp"
 
 namespace exeunt::sim {
@@ -30,7 +31,8 @@ constexpr int shrinking_schedules_max = 50'000;
 
 class exploration {
  public:
-  exploration(const explore_options& options, function_ref<void()> f) : options_{options}, f_{f} {
+  exploration(const explore_options& options, function_ref<void()> f, std::source_location where)
+      : options_{options}, f_{f}, where_{where} {
     if (options_.verdict) static_cast<void>(options_.verdict());
   }
 
@@ -57,7 +59,7 @@ class exploration {
       return plan();
     };
     for (bool more = plan(); more;) {
-      world inside{choices_, {.checks_bytes = options_.check_bytes}};
+      world inside{choices_, {.checks_bytes = options_.check_bytes, .started_at = where_}};
       inside.run(f_, [this] { return verdict(); }, done);
       if (choices_.divergent()) throw_divergent();
       if (inside.failed()) report(*inside.failed(), planned - 1);
@@ -73,7 +75,9 @@ class exploration {
   // Runs one schedule; its choices are in choices_ then.
   std::optional<outcome> run_once(std::vector<std::uint32_t> wanted, std::string* trace) {
     choices_.plan_replay(std::move(wanted));
-    world inside{choices_, {.traced = trace != nullptr, .checks_bytes = options_.check_bytes}};
+    world inside{
+        choices_,
+        {.traced = trace != nullptr, .checks_bytes = options_.check_bytes, .started_at = where_}};
     inside.run(f_, [this] { return verdict(); }, [] { return false; });
     if (trace != nullptr) *trace = inside.trace();
     return inside.failed();
@@ -126,8 +130,9 @@ class exploration {
                                  : " (seed " + std::to_string(options_.seed + index) + ")") +
             ": " + last->text + (last->text.ends_with('\n') ? "" : "\n") + "with " +
             times(choices_.preemptions()) + " (found with " + std::to_string(preemptions_before) +
-            "), this happened:\n" + trace + "run just this again by\n  " + replay_variable + "='" +
-            options_.name + "=" + to_text(smallest_) + "' " + command() + "\n"};
+            "), this happened:\n" + trace + "run just this again by\n  " + replay_variable + "=" +
+            detail::quoted_for_shell(options_.name + "=" + to_text(smallest_)) + " " + command() +
+            "\n"};
   }
 
   // Leaves the fewest preemptions found in smallest_, and zeros where others do as well. First all
@@ -159,7 +164,7 @@ class exploration {
     const auto plan = [&] { return left-- > 0 && choices_.plan_next(preemptions); };
     const auto again = [&] { return !choices_.divergent() && plan(); };
     for (bool more = plan(); more;) {
-      world inside{choices_, {.checks_bytes = options_.check_bytes}};
+      world inside{choices_, {.checks_bytes = options_.check_bytes, .started_at = where_}};
       inside.run(f_, [this] { return verdict(); }, again);
       if (inside.failed()) {
         if (inside.failed()->why != why) return false;
@@ -193,11 +198,13 @@ class exploration {
   }
 
   [[nodiscard]] std::string command() const {
-    return options_.command.empty() ? program_invocation_name : options_.command;
+    return options_.command.empty() ? detail::quoted_for_shell(program_invocation_name)
+                                    : options_.command;
   }
 
-  const explore_options& options_;
+  const explore_options options_;
   const function_ref<void()> f_;
+  const std::source_location where_;
   choices choices_;
   std::vector<choice> smallest_;
 };
@@ -208,7 +215,8 @@ class exploration {
 
 namespace exeunt::detail {
 
-sim::explored run_exploration(const sim::explore_options& options, function_ref<void()> f) {
+sim::explored run_exploration(const sim::explore_options& options, function_ref<void()> f,
+                              std::source_location where) {
   if (sched::this_fiber_block() != nullptr) {
     throw std::logic_error{
         "an exploration cannot be begun by a fiber: its world is another thread"};
@@ -217,7 +225,7 @@ sim::explored run_exploration(const sim::explore_options& options, function_ref<
     throw std::logic_error{
         "check_bytes needs EXEUNT_SIM_COUNT_BYTES in a source file of the program"};
   }
-  return sim::exploration{options, f}.run();
+  return sim::exploration{sim::as_environment_has_it(options), f, where}.run();
 }
 
 }  // namespace exeunt::detail

@@ -71,7 +71,11 @@ std::string place_of(const std::source_location& at) {
 }  // namespace
 
 world::world(choices& source, extras with)
-    : choices_{source}, traced_{with.traced}, checks_bytes_{with.checks_bytes}, sockets_{source} {
+    : choices_{source},
+      traced_{with.traced},
+      checks_bytes_{with.checks_bytes},
+      started_at_{with.started_at},
+      sockets_{source} {
   sched::install_model_steps();
   parts_.clock = this;
   parts_.chooser = this;
@@ -196,7 +200,7 @@ void world::run_once(function_ref<void()> f) {
   bytes_before_ = bytes_;
   ticket until_quiet;
   driver_ = &until_quiet;
-  go({.name = "main", .stack_size = stack_bytes}, [this, f] {
+  go({.name = "main", .stack_size = stack_bytes, .started_at = started_at_}, [this, f] {
     std::exception_ptr thrown;
     if (const auto escaped = detail::call_caught([&] {
           try {

@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,8 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   struct extras {
     bool traced = false;        ///< events are written down
     bool checks_bytes = false;  ///< see explore_options
+    /// Where the report has the function started.
+    std::source_location started_at = std::source_location::current();
   };
 
   /// `source` makes the choices, and outlives this.
@@ -109,6 +112,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   choices& choices_;
   const bool traced_;
   const bool checks_bytes_;
+  const std::source_location started_at_;
   std::ptrdiff_t bytes_ = 0;         // Allocated and not freed, by the worker's thread;
   std::ptrdiff_t bytes_before_ = 0;  // when the last schedule began.
   clock::time_point now_ = epoch;

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <source_location>
 #include <string>
 #include <string_view>
 
@@ -59,8 +60,10 @@ struct explored {
 
 namespace exeunt::detail {
 EXEUNT_API sim::explored run_exploration(const sim::explore_options& options,
-                                         function_ref<void()> f);
-}
+                                         function_ref<void()> f, std::source_location where);
+/// As one word of a command line.
+[[nodiscard]] EXEUNT_API std::string quoted_for_shell(std::string_view word);
+}  // namespace exeunt::detail
 
 namespace exeunt::sim {
 
@@ -71,14 +74,20 @@ namespace exeunt::sim {
 /// Returns: how much was explored, if no schedule failed.
 /// Throws:  failure, once one has. The report has what happened, the schedule with as few
 ///          preemptions as were found to suffice, event by event, and the command that runs just
-///          that one again. std::invalid_argument for a replay that cannot be read;
-///          std::logic_error for `check_bytes` if nobody counts them.
+///          that one again. std::invalid_argument for a variable of the
+///          environment that cannot be read; std::logic_error for `check_bytes` if nobody counts
+///          them.
 /// Replay:  if the environment's EXEUNT_SIM_REPLAY names this exploration, only those choices run.
+/// Further: EXEUNT_SIM_SCHEDULES=<number> has so many random schedules tried, whatever the options
+///          say, and raises the limit of an exhaustive exploration that has a lower one;
+///          EXEUNT_SIM_SEED=<number> has other ones tried.
 /// Threads: any but a fiber's.
 /// Cost:    some microseconds a schedule, beside what `f` does.
+/// `where` is the place that a report has the fiber of `f` started at.
 template <typename F>
-explored explore(const explore_options& options, F&& f) {
-  return exeunt::detail::run_exploration(options, [&f] { f(); });
+explored explore(const explore_options& options, F&& f,
+                 std::source_location where = std::source_location::current()) {
+  return exeunt::detail::run_exploration(options, [&f] { f(); }, where);
 }
 
 }  // namespace exeunt::sim
