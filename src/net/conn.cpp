@@ -13,7 +13,7 @@
 // remembers it. Unix sockets end a read early where credentials change, so there it proves nothing.
 // Locks: none but lock_, which is held across waits: it puts readers in turn.
 // Wake-ups: see sched/io.cpp; a moved deadline wakes by io_descriptor::wake().
-// Tests: tests/net/conn_test.cpp, conn_stress_test.cpp.
+// Tests: tests/net/conn_test.cpp, conn_stress_test.cpp; tests/sim/network_steps_test.cpp.
 
 #include <exeunt/net/conn.hpp>
 
@@ -26,6 +26,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/race.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/wait.hpp>
 
 #include "net/conn_core.hpp"
 #include "net/socket.hpp"
@@ -74,6 +75,7 @@ result<> fd_core::wait(io_direction direction, wait_reason why, cancel_node* can
 }
 
 void fd_core::set_deadline(io_direction direction, clock::time_point when) noexcept {
+  step("a deadline", this);
   // order: relaxed; those who wait are woken below and look again.
   deadlines_[static_cast<std::size_t>(direction)].store(when.time_since_epoch().count(),
                                                         memory_order_relaxed);
@@ -81,6 +83,11 @@ void fd_core::set_deadline(io_direction direction, clock::time_point when) noexc
   if (!user) return;
   descriptor_.wake(direction);
   lock_.poke();
+}
+
+// What is closed already is in nobody's way.
+void fd_core::step_before_close(const char* call) noexcept {
+  if (!lock_.is_closed()) step(call, this);
 }
 
 void fd_core::close() noexcept {
@@ -105,6 +112,7 @@ std::size_t conn_core::took(std::ptrdiff_t count, std::size_t asked) noexcept {
 }
 
 result<std::size_t> conn_core::read(cancel_node* cancel, net::buffer into) {
+  step("connection read", this);
   const using_it user{*this, io_direction::read, cancel};
   if (!user) return fail(user.error());
   bool waited = false;
@@ -129,6 +137,7 @@ result<std::size_t> conn_core::read(cancel_node* cancel, net::buffer into) {
 }
 
 result<std::optional<std::size_t>> conn_core::try_read(net::buffer into) {
+  step("connection read", this);
   const using_it user{*this, io_direction::read};
   if (!user) {
     if (user.error().is(errc::deadline_exceeded)) return std::nullopt;  // Somebody else reads.
@@ -145,6 +154,7 @@ result<std::optional<std::size_t>> conn_core::try_read(net::buffer into) {
 }
 
 result<> conn_core::write(cancel_node* cancel, std::span<const const_buffer> from) {
+  step("connection write", this);
   const using_it user{*this, io_direction::write, cancel};
   if (!user) return fail(user.error());
   std::size_t done = 0;  // Bytes of from.front().
@@ -179,6 +189,7 @@ result<> conn_core::write(cancel_node* cancel, std::span<const const_buffer> fro
 }
 
 result<std::size_t> conn_core::write_some(cancel_node* cancel, const_buffer from) {
+  step("connection write", this);
   const using_it user{*this, io_direction::write, cancel};
   if (!user) return fail(user.error());
   while (true) {
@@ -194,6 +205,7 @@ result<std::size_t> conn_core::write_some(cancel_node* cancel, const_buffer from
 }
 
 result<std::size_t> conn_core::try_write(std::span<const const_buffer> from) {
+  step("connection write", this);
   const using_it user{*this, io_direction::write};
   if (!user) {
     if (user.error().is(errc::deadline_exceeded)) return std::size_t{0};  // Somebody else writes.
@@ -235,6 +247,7 @@ bool conn_core::cancel_when_readable() noexcept {
 }
 
 result<> conn_core::shutdown_write() {
+  step("connection shutdown", this);
   const using_it user{*this};
   if (!user) return fail(user.error());
   const int outcome = net::shutdown_write(descriptor_.fd());
@@ -242,16 +255,23 @@ result<> conn_core::shutdown_write() {
   return fail(net::describe("shutdown", remote_, -outcome));
 }
 
+void conn_core::close() noexcept {
+  step_before_close("connection close");
+  fd_core::close();
+}
+
 void conn_core::abort() noexcept {
+  step_before_close("connection abort");
   {
     const using_it user{*this};
     if (!user) return;
     net::discard_on_close(descriptor_.fd());
   }
-  close();
+  fd_core::close();
 }
 
 void conn_core::shut_down() noexcept {
+  step("connection shutdown", this);
   const using_it user{*this};
   if (user) descriptor_.shut_down();
 }

@@ -31,12 +31,14 @@ class fd_core : public ref_counted {
   class using_it;
 
   void set_deadline(io_direction direction, clock::time_point when) noexcept;
-  void close() noexcept;
   /// -1 once closed.
   [[nodiscard]] int fd() noexcept;
 
  protected:
   ~fd_core() = default;
+
+  void close() noexcept;
+  void step_before_close(const char* call) noexcept;
 
   /// Parks until `direction` may be ready. Returns: as io_descriptor::wait(); success also when
   /// the deadline was moved.
@@ -110,6 +112,7 @@ class conn_core final : public fd_core {
   bool cancel_when_readable() noexcept;
 
   [[nodiscard]] result<> shutdown_write();
+  void close() noexcept;
   void abort() noexcept;
   void shut_down() noexcept;
   [[nodiscard]] result<> set_nodelay(bool on);

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include <exeunt/sched/timer_node.hpp>
+#include <exeunt/sched/wait.hpp>
 
 #include "net/conn_core.hpp"
 #include "net/socket.hpp"
@@ -49,6 +50,7 @@ result<> sleep_until(cancel_node* cancel, clock::time_point when) noexcept {
 bool is_own_echo(int fd, const address& to) { return to.is_ip() && local_address_of(fd) == to; }
 
 result<conn> dial_once(cancel_node* cancel, const address& to, clock::time_point until) {
+  detail::step("dial");
   clock::duration pause{};
   while (true) {
     if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());

@@ -49,6 +49,11 @@ class fd_lock {
   ///
   /// Returns: false if it was closed before.
   [[nodiscard]] bool close() noexcept;
+  /// Whether it was. What is closed stays so.
+  [[nodiscard]] bool is_closed() const noexcept {
+    // order: relaxed; a look. close() decides.
+    return (state_.load(detail::memory_order_relaxed) & closed_bit) != 0;
+  }
 
   /// Lets those who wait for their turn look at their deadlines again.
   void poke() noexcept;

@@ -22,6 +22,7 @@
 #include <chrono>
 
 #include <exeunt/base/log.hpp>
+#include <exeunt/sched/wait.hpp>
 
 #include "net/conn_core.hpp"
 #include "net/handshakes.hpp"
@@ -101,6 +102,7 @@ int listener_core::take_one(net::conn& into) {
 }
 
 result<net::conn> listener_core::accept(cancel_node* cancel) {
+  step("accept", this);
   const using_it user{*this, io_direction::read, cancel};
   if (!user) return fail(user.error());
   bool waited = false;
@@ -142,6 +144,7 @@ result<> listener_core::pause(int number, cancel_node* cancel) {
 }
 
 result<std::optional<net::conn>> listener_core::accept_now() {
+  step("accept", this);
   const using_it user{*this};
   if (!user) return fail(user.error());
   net::conn made;
@@ -170,6 +173,7 @@ result<std::size_t> listener_core::handshakes() {
 }
 
 result<> listener_core::stop_incoming() noexcept {
+  step("listener stop", this);
   const using_it user{*this};
   if (!user) return fail(errc::closed);
   if (!local_.is_ip()) {
@@ -191,6 +195,7 @@ void listener_core::drop_held() noexcept {
 }
 
 void listener_core::close() noexcept {
+  step_before_close("listener close");
   remove_path();
   drop_held();
   fd_core::close();
@@ -321,6 +326,7 @@ const address& listener::local_address() const noexcept {
 int listener::native_handle() const noexcept { return core_ ? core_->fd() : -1; }
 
 result<listener> listen(const context& ctx, std::string_view where, const listen_options& options) {
+  detail::step("listen");
   auto made = listen_unwrapped(ctx, where, options);
   if (made) return made;
   std::string doing{is_unix(where) ? "listen unix " : "listen tcp "};

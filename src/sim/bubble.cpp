@@ -42,13 +42,13 @@ void check(bool holds, std::string_view what) {
 
 namespace exeunt::detail {
 
-void run_bubble(function_ref<void()> f) {
+void run_bubble(function_ref<void()> f, std::source_location where) {
   if (sched::this_fiber_block() != nullptr) {
     throw std::logic_error{"a simulation cannot be begun by a fiber: its world is another thread"};
   }
   sim::choices by_default;
   by_default.plan_default();
-  const sim::world::owner inside = sim::world::make(by_default, {});
+  const sim::world::owner inside = sim::world::make(by_default, {.started_at = where});
   inside->run(f, [] { return std::string{}; }, [] { return false; });
   const std::optional<sim::outcome>& failed = inside->failed();
   if (!failed) return;

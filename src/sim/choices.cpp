@@ -83,17 +83,26 @@ bool choices::plan_next(unsigned preemptions) {
   return true;
 }
 
-std::uint32_t choices::decide(choice_of what, std::uint32_t options) {
+bool choices::happens(std::uint32_t one_in) {
+  return one_in == 1 || (one_in > 1 && decide(choice_of::number, 2, one_in) == 1);
+}
+
+std::uint32_t choices::draw(std::uint32_t options, std::uint32_t one_in) noexcept {
+  if (one_in == 0) return random_.below(options);
+  return random_.below(one_in) == 0 ? 1 : 0;
+}
+
+std::uint32_t choices::decide(choice_of what, std::uint32_t options, std::uint32_t one_in) {
   const std::uint64_t call = what == choice_of::preemption ? calls_++ : 0;
   if (options < 2) return 0;
   std::uint32_t taken = 0;
   switch (plan_) {
     case plan::zero:
-      if (what == choice_of::number) taken = random_.below(options);
+      if (what == choice_of::number) taken = draw(options, one_in);
       break;
     case plan::random:
       if (what != choice_of::preemption) {
-        taken = random_.below(options);
+        taken = draw(options, one_in);
       } else if (next_preempted_ < preempted_.size() && call >= preempted_[next_preempted_]) {
         ++next_preempted_;
         taken = 1 + random_.below(options - 1);

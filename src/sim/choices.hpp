@@ -52,7 +52,10 @@ class choices {
   void recount() noexcept { counted_before_ = false; }
 
   /// Returns: below `options`, which is at least 1. Only what has two is a choice.
-  std::uint32_t decide(choice_of what, std::uint32_t options);
+  std::uint32_t decide(choice_of what, std::uint32_t options) { return decide(what, options, 0); }
+  /// Whether what happens one time in `one_in` does: by chance, just so often; where all are
+  /// counted, once each. Never for 0, always for 1: neither is a choice.
+  bool happens(std::uint32_t one_in);
 
   [[nodiscard]] const std::vector<choice>& made() const noexcept { return made_; }
   [[nodiscard]] unsigned preemptions() const noexcept { return used_; }
@@ -66,6 +69,9 @@ class choices {
   enum class plan : std::uint8_t { zero, random, replay, count };
 
   void begin(plan how);
+  // By chance the second one is taken one time in `one_in`; 0: all are alike.
+  std::uint32_t decide(choice_of what, std::uint32_t options, std::uint32_t one_in);
+  std::uint32_t draw(std::uint32_t options, std::uint32_t one_in) noexcept;
 
   plan plan_ = plan::zero;
   std::vector<choice> made_;

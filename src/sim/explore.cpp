@@ -18,6 +18,7 @@
 
 #include "sched/current.hpp"
 #include "sim/choices.hpp"
+#include "sim/environment.hpp"
 #include "sim/world.hpp"
 
 namespace exeunt::sim {
@@ -44,7 +45,8 @@ struct unmatched_replay {
 
 class exploration {
  public:
-  exploration(const explore_options& options, function_ref<void()> f) : options_{options}, f_{f} {
+  exploration(const explore_options& options, function_ref<void()> f, std::source_location where)
+      : options_{options}, f_{f}, where_{where} {
     if (options_.verdict) static_cast<void>(options_.verdict());
   }
 
@@ -104,9 +106,10 @@ class exploration {
   }
 
   [[nodiscard]] world::owner new_world(bool traced) {
-    return world::make(
-        choices_,
-        {.traced = traced, .checks_bytes = options_.check_bytes, .turns = options_.turns});
+    return world::make(choices_, {.traced = traced,
+                                  .checks_bytes = options_.check_bytes,
+                                  .turns = options_.turns,
+                                  .started_at = where_});
   }
 
   std::string verdict() const { return options_.verdict ? options_.verdict() : std::string{}; }
@@ -153,7 +156,7 @@ class exploration {
     }
     std::fprintf(stderr, "\"%s\" does not fail in the replay; what happened:\n%s",
                  options_.name.c_str(), trace.c_str());
-    return {.schedules = 1, .covered = false, .longest = choices_.made().size()};
+    return {.schedules = 1, .longest = choices_.made().size(), .replayed = true};
   }
 
   [[noreturn]] void throw_divergent(const std::string& besides = {}) const {
@@ -176,13 +179,14 @@ class exploration {
     std::optional<outcome> last = run_once(taken_of(smallest_), &trace);
     // It failed with these very choices before.
     if (!last || !is_the_same(*last, first)) throw_divergent(where + ": " + first.text);
-    throw failure{last->why, "\"" + options_.name + "\" failed " + where + ": " + last->text +
-                                 (last->text.ends_with('\n') ? "" : "\n") + "with " +
-                                 times(choices_.preemptions()) + " (found with " +
-                                 std::to_string(preemptions_before) + "), this happened:\n" +
-                                 trace + "run just this again by\n  " + replay_variable + "='" +
-                                 options_.name + "=" + to_text(smallest_) + "' " + command() +
-                                 "\n"};
+    throw failure{last->why,
+                  "\"" + options_.name + "\" failed " + where + ": " + last->text +
+                      (last->text.ends_with('\n') ? "" : "\n") + "with " +
+                      times(choices_.preemptions()) + " (found with " +
+                      std::to_string(preemptions_before) + "), this happened:\n" + trace +
+                      "run just this again by\n  " + replay_variable + "=" +
+                      detail::quoted_for_shell(options_.name + "=" + to_text(smallest_)) + " " +
+                      command() + "\n"};
   }
 
   // Leaves the fewest preemptions found in smallest_, and zeros where others do as well. First all
@@ -261,11 +265,13 @@ class exploration {
   }
 
   [[nodiscard]] std::string command() const {
-    return options_.command.empty() ? program_invocation_name : options_.command;
+    return options_.command.empty() ? detail::quoted_for_shell(program_invocation_name)
+                                    : options_.command;
   }
 
-  const explore_options& options_;
+  const explore_options options_;
   const function_ref<void()> f_;
+  const std::source_location where_;
   choices choices_;
   std::vector<choice> smallest_;
 };
@@ -276,7 +282,8 @@ class exploration {
 
 namespace exeunt::detail {
 
-sim::explored run_exploration(const sim::explore_options& options, function_ref<void()> f) {
+sim::explored run_exploration(const sim::explore_options& options, function_ref<void()> f,
+                              std::source_location where) {
   if (sched::this_fiber_block() != nullptr) {
     throw std::logic_error{
         "an exploration cannot be begun by a fiber: its world is another thread"};
@@ -285,7 +292,7 @@ sim::explored run_exploration(const sim::explore_options& options, function_ref<
     throw std::logic_error{
         "check_bytes needs EXEUNT_SIM_COUNT_BYTES in a source file of the program"};
   }
-  return sim::exploration{options, f}.run();
+  return sim::exploration{sim::as_environment_has_it(options), f, where}.run();
 }
 
 }  // namespace exeunt::detail

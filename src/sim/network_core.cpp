@@ -4,13 +4,13 @@
 //
 // Invariants:
 //   I1  What one socket sends to its peer arrives in the order of sending: no delivery is due
-//       before the last one.
+//       before the last one. A listener's answer is the first.
 //   I2  A write that took less than was offered is followed by a readiness to write, when there is
 //       room, or, if there was room all along, by a delivery that says so. The reader has no such
 //       need: what is cut arrives as two deliveries, each with its readiness.
 //   I3  Numbers are not used twice in one schedule, so that a delivery to a socket that is gone
 //       finds none, and is answered by a reset.
-// Tests: tests/sim/network_test.cpp.
+// Tests: tests/sim/network_test.cpp, network_steps_test.cpp, faults_test.cpp.
 
 #include "sim/network_core.hpp"
 
@@ -140,10 +140,6 @@ net::address network_core::fresh_address(const net::address& like) {
   return made ? *made : net::address{};
 }
 
-bool network_core::happens(std::uint32_t one_in) {
-  return one_in > 0 && choices_.decide(choice_of::number, one_in + 1) == 1;
-}
-
 clock::duration network_core::delay() {
   const clock::duration span = options_.delay_max - options_.delay_min;
   if (span <= clock::duration::zero()) return options_.delay_min;
@@ -246,7 +242,8 @@ void network_core::deliver(delivery& what) noexcept {
       const int fd = add(std::move(made));
       listener->clients.push_back(fd);
       arrive(*listener, true, false);
-      return post({.kind = delivery::what::answer, .to = what.from, .from = fd}, delay());
+      return post_in_order(*find(fd), {.kind = delivery::what::answer, .to = what.from, .from = fd},
+                           delay());
     }
     case delivery::what::answer:
       if (to == nullptr || to->at != stage::connecting) {
@@ -254,8 +251,7 @@ void network_core::deliver(delivery& what) noexcept {
         return;
       }
       to->at = stage::connected;
-      to->peer = what.from;
-      if (from == nullptr) return break_off(*to);
+      to->peer = what.from;  // Gone already, maybe; then its end is on the way (I1).
       return arrive(*to, false, true);
     case delivery::what::refusal:
       if (to == nullptr || to->at != stage::connecting) return;
@@ -302,7 +298,7 @@ int network_core::accept(int fd, net::address& from) {
   socket* const one = find(fd);
   if (one == nullptr || one->at != stage::listening) return -EINVAL;
   if (one->clients.empty()) return -EAGAIN;
-  if (happens(options_.accept_failures)) return -EMFILE;
+  if (choices_.happens(options_.accept_failures)) return -EMFILE;
   const int client = one->clients.front();
   one->clients.pop_front();
   from = find(client)->remote;
@@ -361,13 +357,13 @@ std::ptrdiff_t network_core::send(int fd, std::span<const net::const_buffer> fro
     one->wants_room = true;
     return -EAGAIN;
   }
-  if (happens(options_.resets)) {
+  if (choices_.happens(options_.resets)) {
     post({.kind = delivery::what::reset, .to = one->peer}, delay());
     break_off(*one);
     return -ECONNRESET;
   }
   std::size_t count = std::min(offered, free);
-  const bool cut = count > 1 && happens(options_.cuts);
+  const bool cut = count > 1 && choices_.happens(options_.cuts);
   const bool in_two = cut && choices_.decide(choice_of::number, 2) == 1;
   if (cut && !in_two) count /= 2;
   if (count < offered) {

@@ -116,7 +116,6 @@ class network_core final : public net::socket_calls {
   [[nodiscard]] int add(std::unique_ptr<socket> made);
   [[nodiscard]] int find_listener(const net::address& to) noexcept;
   [[nodiscard]] net::address fresh_address(const net::address& like);
-  [[nodiscard]] bool happens(std::uint32_t one_in);
   [[nodiscard]] clock::duration delay();
   [[nodiscard]] std::size_t room(const socket& from) noexcept;
   void post(delivery what, clock::duration after);

@@ -227,7 +227,7 @@ void world::run_once(function_ref<void()> f) {
   bytes_before_ = bytes_;
   ticket until_quiet;
   driver_ = &until_quiet;
-  go({.name = "main", .stack_size = stack_bytes}, [this, f] {
+  go({.name = "main", .stack_size = stack_bytes, .started_at = with_.started_at}, [this, f] {
     std::exception_ptr thrown;
     if (const auto escaped = detail::call_caught([&] {
           try {

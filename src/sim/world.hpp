@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,8 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
     bool checks_bytes = false;                 ///< see explore_options
     std::uint64_t turns = 0;                   ///< most in a schedule
     std::uint64_t turns_at_once = 10'000'000;  ///< most without time moving on
+    /// Where the report has the function started.
+    std::source_location started_at = std::source_location::current();
   };
 
   /// Of one that has abandoned fibers the memory is kept: what was made outside may still know

@@ -139,5 +139,87 @@ EXEUNT_EXPLORE_TEST(http_simulated, a_stop_loses_no_request, .schedules = 300) {
   app.end();
 }
 
+// Goal:   whoever asks and shuts its side is answered, whole, though its context ends: a half-close
+//         is not the end of the connection.
+EXEUNT_EXPLORE_TEST(http_simulated, a_half_close_is_answered, .schedules = 200) {
+  const sim::network wires{{.delay_max = 20ms, .cuts = 3}};
+  served app{serving([](request&, response& res) {
+    sleep(5ms);
+    res.text("hello");
+  })};
+  auto client = net::dial("tcp", address);
+  ASSERT_TRUE(client) << client.error().message();
+  write(*client, get);
+  EXPECT_TRUE(client->shutdown_write());
+  const std::string reply = read_all(*client);
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 200")) << "'" << reply << "'";
+  EXPECT_TRUE(reply.ends_with("hello")) << "'" << reply << "'";
+  client->close();
+  app.end();
+}
+
+// Goal:   a server that is short of descriptors answers all who wait, later.
+TEST(http_simulated, accepts_that_fail_lose_no_request) {
+  bool at_once = false;
+  bool later = false;
+  sim::expect_explored({.schedules = 50}, [&] {
+    const sim::network wires{{.accept_failures = 2}};
+    served app{serving([](request&, response& res) { res.text("hello"); })};
+    wait_group clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.go([] {
+        auto client = net::dial("tcp", address);
+        ASSERT_TRUE(client) << client.error().message();
+        write(*client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        EXPECT_TRUE(read_all(*client).ends_with("hello"));
+      });
+    }
+    clients.wait();
+    (clock::now() == sim::epoch ? at_once : later) = true;
+    app.end();
+  });
+  EXPECT_TRUE(at_once);
+  EXPECT_TRUE(later) << "no accept has failed";
+}
+
+// Goal:   connections that are reset, while asking or while answered, are the loss of their clients
+//         only: what a client has got is the beginning of a right answer; the next client is
+//         served; and a stop ends well.
+TEST(http_simulated, resets_cost_nobody_else_anything) {
+  int whole = 0;
+  int lost = 0;
+  sim::expect_explored({.schedules = 200}, [&] {
+    sim::network wires{{.delay_max = 20ms, .cuts = 3, .resets = 3}};
+    served app{serving([](request&, response& res) {
+      sleep(5ms);
+      res.text("hello");
+    })};
+    wait_group clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.go([&] {
+        auto client = net::dial("tcp", address);
+        if (!client || !client->write(net::const_buffer{get.data(), get.size()})) {
+          ++lost;
+          return;
+        }
+        const std::string reply = read_all(*client);
+        constexpr std::string_view status = "HTTP/1.1 200";
+        EXPECT_EQ(reply.substr(0, status.size()), status.substr(0, reply.size()));
+        ++(reply.ends_with("hello") ? whole : lost);
+      });
+    }
+    clients.wait();
+    wires.set({});
+    auto client = net::dial("tcp", address);
+    ASSERT_TRUE(client) << client.error().message();
+    write(*client, get);
+    EXPECT_TRUE(read_all(*client).ends_with("hello"));
+    client->close();
+    app.end();
+  });
+  EXPECT_GT(whole, 0);
+  EXPECT_GT(lost, 0);
+}
+
 }  // namespace
 }  // namespace exeunt::http

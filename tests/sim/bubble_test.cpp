@@ -57,6 +57,24 @@ EXEUNT_SIM_TEST(bubble, fc_01_time_begins_in_2000_and_moves_by_what_is_slept) {
   EXPECT_EQ(unix_time(), 946'684'801s);
 }
 
+// FC-01
+// Goal:   times from outside can be compared with those inside, by what lies between them; and no
+//         time passes outside for what is slept inside.
+TEST(bubble, fc_01_differences_against_times_outside_are_exact) {
+  const auto outside = unix_time();
+  const auto begun = std::chrono::steady_clock::now();
+  const auto before = clock::now();
+  clock::duration difference{};
+  sim::bubble([&] {
+    sleep(1s);
+    difference = outside - unix_time();
+  });
+  EXPECT_EQ(difference, outside - 946'684'801s);
+  const auto took = clock::now() - before;
+  EXPECT_GE(took, 0s);
+  EXPECT_LE(took, std::chrono::steady_clock::now() - begun);
+}
+
 // FC-02
 TEST(bubble, fc_02_may_be_empty) {
   sim::bubble([] {});
@@ -199,9 +217,9 @@ TEST(bubble, what_it_has_abandoned_is_never_woken) {
 // FC-06
 EXEUNT_SIM_TEST(bubble, fc_06_what_is_due_needs_no_waiting) {
   timer zero{0s};
-  EXPECT_TRUE(zero.channel().recv());
+  EXPECT_EQ(zero.channel().recv(), sim::epoch);
   timer past{-1s};
-  EXPECT_TRUE(past.channel().recv());
+  EXPECT_EQ(past.channel().recv(), sim::epoch - 1s);
   EXPECT_EQ(clock::now(), sim::epoch);
   std::atomic<bool> ran{false};
   const auto called = after_func(0s, [&] { ran = true; });

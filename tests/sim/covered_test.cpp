@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small worlds of our own primitives, under every schedule with up to two preemptions; with one in
-// a sanitizer's build.
+// a sanitizer's build. The smallest of them without a bound, where a step is a call.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -29,6 +30,11 @@ namespace {
 constexpr unsigned preemptions = 1;
 #else
 constexpr unsigned preemptions = 2;
+#endif
+#ifdef EXEUNT_CORE_MODEL  // In which a step is an atomic operation.
+constexpr unsigned unbounded = preemptions;
+#else
+constexpr unsigned unbounded = std::numeric_limits<unsigned>::max();
 #endif
 
 sim::explore_options all(const std::string& name, unsigned most = preemptions) {
@@ -78,7 +84,7 @@ TEST_P(close_test, of_a_channel_in_use) {
 
 // Goal:   two selects that offer each other both ways on two channels agree on one.
 TEST(covered, select_against_select) {
-  const auto sum = sim::expect_explored(all("selects"), [] {
+  const auto sum = sim::expect_explored(all("selects", unbounded), [] {
     const chan<int> a;
     const chan<int> b;
     int sent = 0;
@@ -146,10 +152,8 @@ TEST(covered, cancel_against_the_end_of_a_child) {
   EXPECT_TRUE(sum.covered);
 }
 
-// Goal:   a group may be used again as soon as its count is zero, while those whom the zero
-//         released have not returned yet.
 TEST(covered, a_wait_group_used_again) {
-  const auto sum = sim::expect_explored(all("wait_group"), [] {
+  const auto sum = sim::expect_explored(all("wait_group", unbounded), [] {
     wait_group group;
     std::atomic<int> done{0};
     group.go([&] { ++done; });
@@ -161,6 +165,43 @@ TEST(covered, a_wait_group_used_again) {
     EXPECT_EQ(done, 3);
   });
   EXPECT_TRUE(sum.covered);
+}
+
+// Goal:   a group may be used again as soon as its count is zero, while those whom the zero
+//         released have not returned yet: they are released by it, or wait for the next one.
+// Method: a second one waits, who may be late for the first count, and may return when the second
+//         is under way or done.
+TEST(covered, a_wait_group_used_again_while_another_waits) {
+  int late = 0;
+  const auto sum = sim::expect_explored(all("two waiters", unbounded), [&late] {
+    wait_group group;
+    wait_group others;
+    std::atomic<int> begun{1};
+    std::atomic<int> done{0};
+    group.add(1);
+    others.go([&] {
+      group.wait();
+      EXPECT_GE(done, 1);
+      late += begun == 2 ? 1 : 0;
+    });
+    go([&] {
+      ++done;
+      group.done();
+    });
+    group.wait();
+    EXPECT_EQ(done, 1);
+    group.add(1);
+    begun = 2;
+    go([&] {
+      ++done;
+      group.done();
+    });
+    group.wait();
+    EXPECT_EQ(done, 2);
+    others.wait();
+  });
+  EXPECT_TRUE(sum.covered);
+  EXPECT_GT(late, 0);
 }
 
 }  // namespace

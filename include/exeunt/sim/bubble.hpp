@@ -13,6 +13,7 @@
 #pragma once
 
 #include <chrono>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -23,7 +24,7 @@
 #include <exeunt/base/function.hpp>
 
 namespace exeunt::detail {
-EXEUNT_API void run_bubble(function_ref<void()> f);
+EXEUNT_API void run_bubble(function_ref<void()> f, std::source_location where);
 }
 
 namespace exeunt::sim {
@@ -68,9 +69,10 @@ class EXEUNT_API failure : public std::runtime_error {
 ///          process with a message.
 /// Threads: any but a fiber's. Several bubbles may run at once, on several threads.
 /// Cost:    two threads' start, some 100 us.
+/// `where` is the place that a failure has the fiber of `f` started at.
 template <typename F>
-void bubble(F&& f) {
-  exeunt::detail::run_bubble([&f] { std::forward<F>(f)(); });
+void bubble(F&& f, std::source_location where = std::source_location::current()) {
+  exeunt::detail::run_bubble([&f] { std::forward<F>(f)(); }, where);
 }
 
 /// Whether the caller is a fiber of a simulation.

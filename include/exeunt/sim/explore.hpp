@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 
@@ -58,14 +59,17 @@ struct explored {
   std::uint64_t schedules = 0;  ///< that were run
   bool covered = false;         ///< exhaustive, and with at most so many preemptions no more exist
   std::uint64_t longest = 0;    ///< choices of the longest one
+  bool replayed = false;        ///< only what EXEUNT_SIM_REPLAY says
 };
 
 }  // namespace exeunt::sim
 
 namespace exeunt::detail {
 EXEUNT_API sim::explored run_exploration(const sim::explore_options& options,
-                                         function_ref<void()> f);
-}
+                                         function_ref<void()> f, std::source_location where);
+/// As one word of a command line.
+[[nodiscard]] EXEUNT_API std::string quoted_for_shell(std::string_view word);
+}  // namespace exeunt::detail
 
 namespace exeunt::sim {
 
@@ -79,17 +83,22 @@ namespace exeunt::sim {
 ///          preemptions as were found to suffice for the same, event by event, and the command that
 ///          runs just that one again. What is numbered there (`mutex 2`) are addresses, in the
 ///          order of their first use: what is made where another thing has been has its number.
-///          std::invalid_argument for a replay that cannot be read; std::logic_error for
-///          `check_bytes` if nobody counts them.
+///          std::invalid_argument for a variable of the environment that cannot be read;
+///          std::logic_error for `check_bytes` if nobody counts them.
 /// Replay:  if the environment's EXEUNT_SIM_REPLAY names this exploration, only those choices run.
 ///          A program in which it has named none says so at its end; one that no longer has these
 ///          choices to make is a failure (failure::reason::divergent). A replay that does not fail
 ///          writes what happened to standard error.
+/// Further: EXEUNT_SIM_SCHEDULES=<number> has so many random schedules tried, whatever the options
+///          say, and raises the limit of an exhaustive exploration that has a lower one;
+///          EXEUNT_SIM_SEED=<number> has other ones tried.
 /// Threads: any but a fiber's.
 /// Cost:    some microseconds a schedule, beside what `f` does.
+/// `where` is the place that a report has the fiber of `f` started at.
 template <typename F>
-explored explore(const explore_options& options, F&& f) {
-  return exeunt::detail::run_exploration(options, [&f] { f(); });
+explored explore(const explore_options& options, F&& f,
+                 std::source_location where = std::source_location::current()) {
+  return exeunt::detail::run_exploration(options, [&f] { f(); }, where);
 }
 
 }  // namespace exeunt::sim

@@ -22,7 +22,8 @@ namespace exeunt::sim {
 class network_core;
 
 /// How good the wires are. What is a chance is a choice of the schedule: the same seed gives the
-/// same faults, and a replay repeats them. `one in 0` is never.
+/// same faults, and a replay repeats them. One in 0 is never, one in 1 always; an exhaustive
+/// exploration tries both, however rare the fault is.
 struct network_options {
   /// From the sending of a byte, or of a request to connect, to its arrival. What one connection
   /// sends in one direction arrives in order.
@@ -32,7 +33,8 @@ struct network_options {
   std::uint32_t cuts = 0;
   /// One write in so many resets its connection instead of arriving.
   std::uint32_t resets = 0;
-  /// One accept in so many fails for want of descriptors (EMFILE), and may be tried again.
+  /// One accept in so many fails for want of descriptors (EMFILE), and may be tried again: so with
+  /// 1 no accept ever ends, and no exhaustive exploration is covered.
   std::uint32_t accept_failures = 0;
   /// Bytes that one direction of a connection holds: on the way, and arrived but not read.
   std::size_t window = std::size_t{64} * 1024;
