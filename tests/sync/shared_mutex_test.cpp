@@ -7,11 +7,14 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -441,10 +444,44 @@ TEST(shared_mutex_on_threads, needs_no_fiber_at_all) {
   lock_from_threads(global_read_mostly);
 }
 
+// As docs/guide/locks.md has it.
+// [table]
+class table {
+ public:
+  std::optional<std::string> find(const std::string& key) const {
+    const std::shared_lock reading{lock_};
+    const auto at = rows_.find(key);
+    return at == rows_.end() ? std::nullopt : std::optional{at->second};
+  }
+  result<> set(const context& ctx, std::string key, std::string value) {
+    if (const result<> writing = lock_.lock(ctx); !writing) return writing;
+    const std::lock_guard held{lock_, std::adopt_lock};
+    rows_.insert_or_assign(std::move(key), std::move(value));
+    return {};
+  }
+
+ private:
+  mutable shared_mutex lock_;
+  std::map<std::string, std::string> rows_;
+};
+// [table]
+
+TEST_P(shared_mutex_test, guards_a_table) {
+  run([] {
+    table names;
+    const auto ended = with_cancel(context::background());
+    ended.cancel();
+    EXPECT_TRUE(names.set(context::background(), "one", "eins"));
+    EXPECT_FALSE(names.set(ended.ctx, "two", "zwei"));
+    EXPECT_EQ(names.find("one"), "eins");
+    EXPECT_EQ(names.find("two"), std::nullopt);
+  });
+}
+
 // The simulation's own clock, and its knowledge of who waits.
 EXEUNT_SIM_TEST(shared_mutex_sim, readers_without_end_do_not_keep_a_writer_out) {
   shared_mutex m;
-  bool written = false;
+  std::atomic<bool> written{false};
   wait_group fibers;
   for (int r = 0; r < 2; ++r) {
     fibers.go([&, r] {
