@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// As covered_test.cpp, of the pure forms and the readers-writer locks: small worlds, under every
+// schedule.
+
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sim/explore.hpp>
+#include <exeunt/sim/gtest.hpp>
+#include <exeunt/sync/basic_mutex.hpp>
+#include <exeunt/sync/read_mostly_mutex.hpp>
+#include <exeunt/sync/shared_mutex.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+namespace exeunt {
+namespace {
+
+#if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN) || defined(EXEUNT_CORE_MODEL)
+constexpr unsigned preemptions = 1;  // In core_model at each atomic operation.
+#else
+constexpr unsigned preemptions = 2;
+#endif
+
+template <typename F>
+void explore_all(const std::string& name, F world) {
+  const auto sum = sim::expect_explored(
+      {.name = name, .schedules = 2'000'000, .preemptions = preemptions, .exhaustive = true},
+      world);
+  EXPECT_TRUE(sum.covered);
+  ::testing::Test::RecordProperty("schedules_of_" + name, std::to_string(sum.schedules));
+}
+
+// Goal:   one is inside, all get in, and the lock is free in the end.
+template <typename Policy>
+void three_hand_on(const std::string& name) {
+  explore_all(name, [] {
+    basic_mutex<Policy> lock;
+    int inside = 0;
+    int visits = 0;
+    wait_group group;
+    for (int i = 0; i < 3; ++i) {
+      group.go([&] {
+        const std::lock_guard held{lock};
+        EXPECT_EQ(++inside, 1);
+        ++visits;
+        yield();
+        --inside;
+      });
+    }
+    group.wait();
+    EXPECT_EQ(visits, 3);
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+}
+
+TEST(covered_locks, three_fibers_hand_each_form_on) {
+  three_hand_on<barging>("barging");
+  three_hand_on<handoff>("handoff");
+  three_hand_on<spinning>("spinning");
+}
+
+// Goal:   a waiter whose context ends leaves, or has the lock and knows it; the next one gets it.
+template <typename Policy>
+void one_gives_up(const std::string& name) {
+  explore_all(name, [] {
+    basic_mutex<Policy> lock;
+    const auto end = with_cancel(context::background());
+    int visits = 0;
+    wait_group group;
+    lock.lock();
+    group.go([&] {
+      if (lock.lock(end.ctx)) lock.unlock();
+    });
+    group.go([&] {
+      const std::lock_guard held{lock};
+      ++visits;
+    });
+    group.go([&] { end.cancel(); });
+    lock.unlock();
+    group.wait();
+    EXPECT_EQ(visits, 1);
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+}
+
+TEST(covered_locks, one_that_gives_up_is_in_nobodys_way) {
+  one_gives_up<barging>("barging_canceled");
+  one_gives_up<handoff>("handoff_canceled");
+  one_gives_up<spinning>("spinning_canceled");
+}
+
+// Goal:   a writer is alone, readers see no half of what it does, and nobody waits in the end.
+template <typename Mutex>
+void readers_and_writers(const std::string& name, int readers, int writers) {
+  explore_all(name, [readers, writers] {
+    Mutex lock;
+    int first = 0;
+    int second = 0;
+    wait_group group;
+    for (int i = 0; i < writers; ++i) {
+      group.go([&] {
+        const std::lock_guard held{lock};
+        ++first;
+        yield();
+        ++second;
+      });
+    }
+    for (int i = 0; i < readers; ++i) {
+      group.go([&] {
+        const std::shared_lock held{lock};
+        const int seen = first;
+        yield();
+        EXPECT_EQ(second, seen);
+      });
+    }
+    group.wait();
+    EXPECT_EQ(second, writers);
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+}
+
+TEST(covered_locks, shared_mutex_excludes_writers) {
+  readers_and_writers<shared_mutex>("shared_2_1", 2, 1);
+  readers_and_writers<shared_mutex>("shared_1_2", 1, 2);
+}
+TEST(covered_locks, read_mostly_mutex_excludes_writers) {
+  readers_and_writers<read_mostly_mutex>("read_mostly_2_1", 2, 1);
+  readers_and_writers<read_mostly_mutex>("read_mostly_1_2", 1, 2);
+}
+
+// Goal:   a writer that gives up takes nobody with it: the readers it held back go on, though
+//         nobody unlocks for them, and so does the next writer.
+template <typename Mutex>
+void writer_gives_up(const std::string& name) {
+  explore_all(name, [] {
+    Mutex lock;
+    const auto end = with_cancel(context::background());
+    int read = 0;
+    wait_group readers;
+    wait_group writer;
+    lock.lock_shared();
+    writer.go([&] {
+      if (lock.lock(end.ctx)) lock.unlock();
+    });
+    readers.go([&] {
+      const std::shared_lock held{lock};
+      ++read;
+    });
+    readers.go([&] { end.cancel(); });
+    readers.wait();  // Before our own unlock.
+    EXPECT_EQ(read, 1);
+    lock.unlock_shared();
+    writer.wait();
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+}
+
+TEST(covered_locks, a_writer_that_gives_up_frees_the_readers_behind_it) {
+  writer_gives_up<shared_mutex>("shared_canceled");
+  writer_gives_up<read_mostly_mutex>("read_mostly_canceled");
+}
+
+// Goal:   try_lock of a writer leaves nobody waiting, whether it gets the lock or not.
+template <typename Mutex>
+void writer_tries(const std::string& name) {
+  explore_all(name, [] {
+    Mutex lock;
+    int first = 0;
+    int second = 0;
+    wait_group group;
+    group.go([&] {
+      if (!lock.try_lock()) return;
+      ++first;
+      yield();
+      ++second;
+      lock.unlock();
+    });
+    for (int i = 0; i < 2; ++i) {
+      group.go([&] {
+        const std::shared_lock held{lock};
+        const int seen = first;
+        yield();
+        EXPECT_EQ(second, seen);
+      });
+    }
+    group.wait();
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  });
+}
+
+TEST(covered_locks, a_writer_that_tries_leaves_nobody_waiting) {
+  writer_tries<shared_mutex>("shared_tried");
+  writer_tries<read_mostly_mutex>("read_mostly_tried");
+}
+
+}  // namespace
+}  // namespace exeunt
