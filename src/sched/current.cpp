@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread-local state's one definition. Compilers take the address of a thread-local for a
 // constant of the function; the empty asm makes each call look as if it could answer anew. What is
-// read most is read in line, by arch/thread_word.hpp.
+// read most is read in line, by base/thread_word.hpp.
 // Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp, fiber_local_test.cpp.
 
 #include "sched/current.hpp"

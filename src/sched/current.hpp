@@ -10,9 +10,8 @@
 #include <exeunt/base/export.hpp>
 #include <exeunt/base/race.hpp>
 #include <exeunt/base/random.hpp>
+#include <exeunt/base/thread_word.hpp>
 #include <exeunt/sched/wait.hpp>
-
-#include "arch/thread_word.hpp"
 
 namespace exeunt::sched {
 
