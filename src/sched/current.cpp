@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread-local state's one definition. Compilers take the address of a thread-local for a
 // constant of the function; the empty asm makes each call look as if it could answer anew. What is
-// read most is read in line, by arch/thread_word.hpp.
+// read most is read in line, by base/thread_word.hpp.
 // Tests: tests/sched/hazards_test.cpp, thread_local_test.cpp, fiber_local_test.cpp.
 
 #include "sched/current.hpp"
 
+#include <cxxabi.h>
 #include <pthread.h>
 #include <csignal>
 #include <cstdio>
+#include <new>
 
 #include <exeunt/base/assert.hpp>
 
@@ -33,11 +35,18 @@ thread_state& this_thread() noexcept {
 extern "C" {
 [[gnu::used]] constinit thread_local worker* exeunt_this_worker = nullptr;
 [[gnu::used]] constinit thread_local detail::turn* exeunt_this_turn = nullptr;
+[[gnu::used]] constinit thread_local detail::snapshot_slot* exeunt_this_slot = nullptr;
 }
 
 [[gnu::noinline]] void become(worker* here, detail::turn* turn) noexcept {
   exeunt_this_worker = here;
   exeunt_this_turn = turn;
+}
+
+[[gnu::noinline]] void keep_slot(detail::snapshot_slot* slot, void (*end)(void* slot) noexcept) {
+  // The last argument tells which library must stay; this one stays anyway.
+  if (slot != nullptr && abi::__cxa_thread_atexit(end, slot, &forked) != 0) throw std::bad_alloc{};
+  exeunt_this_slot = slot;
 }
 
 void watch_forks() {

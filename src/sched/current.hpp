@@ -10,9 +10,12 @@
 #include <exeunt/base/export.hpp>
 #include <exeunt/base/race.hpp>
 #include <exeunt/base/random.hpp>
+#include <exeunt/base/thread_word.hpp>
 #include <exeunt/sched/wait.hpp>
 
-#include "arch/thread_word.hpp"
+namespace exeunt::detail {
+struct snapshot_slot;  // sync/atomic_value.hpp
+}  // namespace exeunt::detail
 
 namespace exeunt::sched {
 
@@ -46,6 +49,7 @@ struct thread_state {
 extern "C" {
 EXEUNT_API extern constinit thread_local worker* exeunt_this_worker;
 EXEUNT_API extern constinit thread_local detail::turn* exeunt_this_turn;
+EXEUNT_API extern constinit thread_local detail::snapshot_slot* exeunt_this_slot;
 }
 
 /// The worker that runs here, or null. Ask again after whatever may park.
@@ -57,6 +61,10 @@ EXEUNT_NO_TSAN [[gnu::always_inline]] inline detail::turn& this_turn() noexcept 
   detail::turn* const here = EXEUNT_READ_THREAD_WORD(exeunt_this_turn);
   return here != nullptr ? *here : detail::this_turn();
 }
+/// Lets `slot` be what the calling thread loads atomic values by. If it is not null, `end(slot)` is
+/// called when the thread ends, in turn with the destructors of its thread_locals.
+/// Throws: std::bad_alloc; then it has what it had.
+void keep_slot(detail::snapshot_slot* slot, void (*end)(void* slot) noexcept);
 /// Makes the calling thread `here`'s, which has `turn`; or with two nulls a plain one again.
 void become(worker* here, detail::turn* turn) noexcept;
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading a thread-local pointer so that the compiler can neither keep it nor its address.
+// detail: reading a thread-local pointer so that the compiler can neither keep it nor its address.
 //
 // Compilers take the address of a thread-local for a constant of the function, but a fiber may go
 // on with another thread behind any call. The usual answer is a function that is not inlined: 2 to
 // 3 ns, a quarter of a yield. This reads the thread pointer anew in each place.
-#pragma once
 
-namespace exeunt::arch {
+#pragma once
 
 #if defined(__x86_64__)
 
@@ -45,5 +44,3 @@ namespace exeunt::arch {
 #else
 #error "exeunt: no way to read a thread-local for this CPU; add it here"
 #endif
-
-}  // namespace exeunt::arch

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal:   no value is destroyed while somebody holds it, and each is in the end; orders hold.
+// Method: values that check themselves, fibers that move between threads while they hold some, and
+//         plain threads beside them; the classic small programs.
+
+#include <exeunt/sync/atomic_value.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <exeunt/base/random.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+#include "support/counted.hpp"
+#include "support/hand_over.hpp"
+#include "support/litmus.hpp"
+#include "support/on_workers.hpp"
+
+namespace exeunt {
+namespace {
+
+using test::counted;
+using test::litmus;
+
+#if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN)
+constexpr int scale = 1;
+#else
+constexpr int scale = 4;
+#endif
+
+void look_at(const atomic_value<counted>::snapshot& held) { EXPECT_GE(held->number(), 0); }
+
+class atomic_value_stress_test : public test::on_workers {};
+EXEUNT_ON_WORKERS(atomic_value_stress_test);
+
+// Numbers only grow, for readers as for the writers, and for each value apart.
+TEST_P(atomic_value_stress_test, nothing_is_destroyed_early_or_never) {
+  counted::alive = 0;
+  std::atomic<int> most{0};
+  run([&] {
+    using snapshot = atomic_value<counted>::snapshot;
+    constexpr int readers = 8;
+    constexpr std::size_t held_max = 4;
+    constexpr int values = 2;
+    atomic_value<counted> all[values];
+    for (auto& one : all) one.store(counted{0});
+    std::atomic<int> handed{0};
+    test::hand_over<snapshot> hands;
+    std::atomic<bool> over{false};
+
+    const auto read = [&](std::uint64_t seed, int rounds) {
+      detail::random_source random{seed};
+      int last[values] = {};
+      std::vector<snapshot> held(held_max);
+      for (int i = 0; i < rounds; ++i) {
+        const std::size_t which = random.below(values);
+        snapshot seen = all[which].load();
+        EXPECT_GE(seen->number(), last[which]);
+        last[which] = seen->number();
+        const int live = counted::alive.load(std::memory_order_relaxed);
+        for (int old = most; live > old && !most.compare_exchange_weak(old, live);) {
+        }
+        switch (random.below(8)) {
+          case 0:
+            yield();
+            break;
+          case 1: {
+            snapshot& place = held[random.below(held_max)];
+            if (place) look_at(place);
+            place = std::move(seen);
+            break;
+          }
+          case 2:
+            if (handed.fetch_add(1) < 4) {
+              hands.give(std::move(seen));
+            } else {
+              --handed;
+            }
+            break;
+          case 3:
+            if (const auto given = hands.try_take()) {
+              --handed;
+              look_at(*given);
+            }
+            break;
+          default:
+            break;
+        }
+        if (seen) look_at(seen);
+      }
+    };
+
+    wait_group group;
+    for (std::uint64_t r = 1; r <= readers; ++r) {
+      group.go([&, r] { read(r, 1000 * scale); });
+    }
+    std::thread reader{[&] { read(99, 1000 * scale); }};
+    wait_group writers;
+    writers.go([&] {
+      for (int i = 1; !over.load(); ++i) {
+        all[0].store(counted{i});
+        yield();
+      }
+    });
+    std::thread writer{[&] {
+      while (!over.load()) all[1].update([](counted& c) { c = counted{c.number() + 1}; });
+    }};
+    group.wait();
+    reader.join();
+    over = true;
+    writers.wait();
+    writer.join();
+    while (hands.try_take()) {
+    }
+    EXPECT_EQ(counted::alive, values);
+    // What readers hold (each some places and one in hand), what is handed over, what is being
+    // stored (a value, its copies, the one it replaces), and one by each of the eleven who are in a
+    // call.
+    EXPECT_LE(most, values + (readers + 1) * (static_cast<int>(held_max) + 2) + 2 * 4 + 2 * 4 + 11);
+  });
+  EXPECT_EQ(counted::alive, 0);
+}
+
+// AV-08: two take turns to publish two plain fields, and check each other's.
+TEST_P(atomic_value_stress_test, av_08_publishes_plain_fields) {
+  run([] {
+    struct fields {
+      std::int64_t one;
+      alignas(64) std::int64_t two;
+    };
+    const int rounds = 200 * scale;
+    atomic_value<int> turn{0};
+    fields shared{};
+    wait_group both;
+    for (int me = 0; me < 2; ++me) {
+      both.go([&, me] {
+        for (int i = me; i < rounds; i += 2) {
+          while (*turn.load() != i) yield();
+          EXPECT_EQ(shared.one, i);
+          EXPECT_EQ(shared.two, -i);
+          shared.one = i + 1;
+          shared.two = -i - 1;
+          turn.store(i + 1);
+        }
+      });
+    }
+    both.wait();
+  });
+}
+
+struct two_values {
+  atomic_value<int> x{0};
+  atomic_value<int> y{0};
+  int seen[4] = {};
+  void reset() {
+    x.store(0);
+    y.store(0);
+  }
+};
+
+// AV-09: of two that each store and then load what the other stores, one finds it.
+litmus store_buffering() {
+  const auto s = std::make_shared<two_values>();
+  return {{[s] { s->x.store(1), s->seen[0] = *s->y.load(); },
+           [s] { s->y.store(1), s->seen[1] = *s->x.load(); }},
+          [s] {
+            EXPECT_TRUE(s->seen[0] == 1 || s->seen[1] == 1);
+            s->reset();
+          }};
+}
+TEST(atomic_value_litmus, av_09_store_buffering) {
+  test::run_litmus(store_buffering(), test::litmus_rounds / 4);
+}
+
+// Goal: who finds the flag finds what was written before it.
+litmus message_passing() {
+  struct state {
+    int data = 0;
+    atomic_value<int> flag{0};
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] { s->data = 1, s->flag.store(1); },
+           [s] {
+             if (*s->flag.load() == 1) {
+               EXPECT_EQ(s->data, 1);
+             }
+           }},
+          [s] {
+            s->data = 0;
+            s->flag.store(0);
+          }};
+}
+TEST(atomic_value_litmus, message_passing) {
+  test::run_litmus(message_passing(), test::litmus_rounds / 4);
+}
+
+// Goal: two that look at two independent stores do not see them in opposite orders.
+litmus independent_loads_of_independent_stores() {
+  const auto s = std::make_shared<two_values>();
+  return {{[s] { s->x.store(1); }, [s] { s->y.store(1); },
+           [s] { s->seen[0] = *s->x.load(), s->seen[1] = *s->y.load(); },
+           [s] { s->seen[2] = *s->y.load(), s->seen[3] = *s->x.load(); }},
+          [s] {
+            EXPECT_FALSE(s->seen[0] == 1 && s->seen[1] == 0 && s->seen[2] == 1 && s->seen[3] == 0);
+            s->reset();
+          }};
+}
+TEST(atomic_value_litmus, independent_loads_of_independent_stores) {
+  test::run_litmus(independent_loads_of_independent_stores(), test::litmus_rounds / 20);
+}
+
+}  // namespace
+}  // namespace exeunt
