@@ -10,7 +10,7 @@
 //       unless a caller gave a time that lies before one that was given already.
 // Locks: lock_ is a leaf; nothing is called under it but arithmetic.
 // Wake-ups: none. A wait() knows its moment when it begins and parks for its timer and its context.
-// Tests: tests/sync/rate_limiter_test.cpp.
+// Tests: tests/sync/rate_limiter_test.cpp, sync_allocation_test.cpp, flows_race_test.cpp.
 
 #include <exeunt/sync/rate_limiter.hpp>
 
