@@ -201,7 +201,7 @@ TEST_P(queue_test, cancel_against_pop_loses_and_doubles_nothing) {
       queue<std::unique_ptr<int>> one{1};
       EXPECT_TRUE(one.push(std::make_unique<int>(1)));
       auto [ctx, cancel] = with_cancel(context::background());
-      int values = 0;
+      std::atomic<int> values = 0;
       wait_group racing;
       racing.go([&, &end = ctx] {
         auto mine = std::make_unique<int>(2);

@@ -3,6 +3,7 @@
 
 #include <exeunt/sync/rate_limiter.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -394,15 +395,16 @@ TEST(rate_limiter_wait, many_go_on_one_after_the_other) {
   sim::expect_explored({.name = "rate_limiter_wait.many", .schedules = 50}, [] {
     rate_limiter limiter{10, 1};
     const clock::time_point begin = clock::now();
-    std::vector<clock::duration> moments;
+    std::vector<clock::duration> moments(5);
     wait_group waiting;
-    for (int f = 0; f < 5; ++f) {
+    for (clock::duration& moment : moments) {
       waiting.go([&] {
         EXPECT_TRUE(limiter.wait(context::background()));
-        moments.push_back(clock::now() - begin);
+        moment = clock::now() - begin;
       });
     }
     waiting.wait();
+    std::sort(moments.begin(), moments.end());
     EXPECT_EQ(moments, (std::vector<clock::duration>{0ms, 100ms, 200ms, 300ms, 400ms}));
   });
 }

@@ -466,27 +466,36 @@ TEST_P(singleflight_test, values_may_be_move_only_or_nothing) {
 // What the function wrote is plain, and so is what its caller wrote before.
 TEST_P(singleflight_test, the_end_of_the_function_comes_before_each_return) {
   run([] {
-    singleflight<int, int> flights;
-    int written = 0;
-    wait_group gate;
-    gate.add();
-    wait_group callers;
-    for (int c = 0; c < 4; ++c) {
-      callers.go([&, c] {
-        const auto function = [&] {
-          gate.wait();
-          written = 9;
-          return 1;
-        };
-        const auto value = c % 2 == 0 ? flights.call(1, function)
-                                      : flights.call(context::background(), 1, function);
+    for (const bool in_its_own_fiber : {false, true}) {
+      singleflight<int, int> flights;
+      int written = 0;
+      wait_group gate;
+      gate.add();
+      const auto function = [&] {
+        gate.wait();
+        written = 9;
+        return 1;
+      };
+      wait_group callers;
+      callers.go([&] {
+        const auto value = in_its_own_fiber ? flights.call(context::background(), 1, function)
+                                            : flights.call(1, function);
         ASSERT_TRUE(value);
         EXPECT_EQ(written, 9);
       });
+      test::until_parked(1, wait_reason::wait_group);
+      for (int c = 0; c < 3; ++c) {
+        callers.go([&, c] {
+          const auto value = c % 2 == 0 ? flights.call(1, function)
+                                        : flights.call(context::background(), 1, function);
+          ASSERT_TRUE(value);
+          EXPECT_EQ(written, 9);
+        });
+      }
+      test::until_parked(in_its_own_fiber ? 4 : 3, wait_reason::singleflight);
+      gate.done();
+      callers.wait();
     }
-    test::until_parked(3, wait_reason::singleflight);
-    gate.done();
-    callers.wait();
   });
 }
 

@@ -468,7 +468,7 @@ class map {
   class [[nodiscard]] access {
    public:
     access(const map& of, std::uint64_t hash)
-        : map_{of}, shard_{of.shard_of(hash)}, hash_{hash}, guard_{fetched(of, shard_, hash)} {}
+        : map_{of}, shard_{fetched(of, hash)}, hash_{hash}, guard_{shard_.lock} {}
     ~access() = default;
     access(const access&) = delete;
     access& operator=(const access&) = delete;
@@ -496,10 +496,11 @@ class map {
     void changed() noexcept { detail::race_release(detail::map_clock(&map_, hash_)); }
 
    private:
-    static detail::spin_lock& fetched(const map& of, shard& one, std::uint64_t hash) noexcept {
-      one.fetch(hash);
+    static shard& fetched(const map& of, std::uint64_t hash) noexcept {
       detail::step("map", &of);
-      return one.lock;
+      shard& one = of.shard_of(hash);
+      one.fetch(hash);
+      return one;
     }
 
     const map& map_;
