@@ -298,6 +298,12 @@ const char* to_string(wait_reason reason) noexcept {
       return "condition variable";
     case wait_reason::semaphore:
       return "semaphore";
+    case wait_reason::singleflight:
+      return "singleflight";
+    case wait_reason::queue:
+      return "queue";
+    case wait_reason::rate:
+      return "rate limiter";
     case wait_reason::sleep:
       return "sleep";
     case wait_reason::context:

@@ -103,7 +103,11 @@ result<> once::outcome() const {
   const auto now = stage_.load(memory_order_acquire);
   EXEUNT_ASSERT(now == returned || now == threw);
   detail::race_acquire(this);
-  if (now == threw) std::rethrow_exception(*thrown_);
+  if (now == threw) {
+    // Of a forced unwinding there is none.
+    if (*thrown_ == nullptr) throw panic_error{"once: its function was unwound by force"};
+    std::rethrow_exception(*thrown_);
+  }
   return {};
 }
 

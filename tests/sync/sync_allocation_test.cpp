@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// What allocates nothing.
+//
+// This executable counts its allocations by replacing operator new.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
+#include <exeunt/sync/map.hpp>
+#include <exeunt/sync/once.hpp>
+#include <exeunt/sync/rate_limiter.hpp>
+#include <exeunt/sync/semaphore.hpp>
+#include <exeunt/sync/wait_group.hpp>
+
+#include "support/on_workers.hpp"
+
+// The sanitizers have operators of their own; ThreadSanitizer's clocks are allocated, too.
+#if !defined(EXEUNT_TSAN) && !defined(EXEUNT_ASAN)
+
+namespace {
+std::atomic<std::size_t> allocations = 0;
+}
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc{};
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+  ++allocations;
+  const auto to = static_cast<std::size_t>(alignment);
+  if (void* const memory = std::aligned_alloc(to, (size + to - 1) / to * to)) return memory;
+  throw std::bad_alloc{};
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+
+namespace exeunt {
+namespace {
+
+class sync_allocation_test : public test::on_workers {};
+EXEUNT_ON_WORKERS(sync_allocation_test);
+
+// Runs `f` once to warm up whatever grows, then expects that it allocates nothing.
+template <typename F>
+void expect_no_allocation(F&& f) {
+  for (int i = 0; i < 100; ++i) f();
+  const std::size_t before = allocations;
+  for (int i = 0; i < 10'000; ++i) f();
+  EXPECT_EQ(allocations - before, 0U);
+}
+
+// SY-19: of a once that is done, and of a value that was made.
+TEST_P(sync_allocation_test, sy_19_once_when_it_is_done) {
+  run([] {
+    once first;
+    int calls = 0;
+    once_value both{[&] {
+      ++calls;
+      return std::pair{1, 2};
+    }};
+    expect_no_allocation([&] {
+      first.call([&] { ++calls; });
+      EXPECT_EQ(both(), (std::pair{1, 2}));
+    });
+    EXPECT_EQ(calls, 2);
+  });
+}
+
+// SY-40.
+TEST_P(sync_allocation_test, sy_40_ranges_and_clears_of_an_empty_map) {
+  run([] {
+    map<int, int> empty;
+    expect_no_allocation([&] {
+      empty.range([](int, int) { ADD_FAILURE(); });
+      empty.clear();
+    });
+    empty.store(1, 2);
+    expect_no_allocation([&] {
+      EXPECT_EQ(empty.load(1), 2);
+      empty.store(1, 2);
+    });
+  });
+}
+
+TEST_P(sync_allocation_test, a_semaphore_also_when_it_is_waited_for) {
+  run([] {
+    semaphore one{1};
+    std::atomic<bool> over = false;
+    wait_group other;
+    other.go([&] {
+      while (!over) {
+        one.acquire();
+        one.release();
+        yield();
+      }
+    });
+    expect_no_allocation([&] {
+      one.acquire();
+      yield();
+      one.release();
+    });
+    over = true;
+    other.wait();
+  });
+}
+
+TEST_P(sync_allocation_test, a_rate_limiter) {
+  run([] {
+    rate_limiter limiter{1e12, 100};
+    expect_no_allocation([&] {
+      static_cast<void>(limiter.allow());
+      auto taken = limiter.reserve();
+      taken.cancel();
+      EXPECT_TRUE(limiter.wait(context::background()));
+    });
+  });
+}
+
+}  // namespace
+}  // namespace exeunt
+
+#endif
