@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What base/atomic.hpp is in core_model, the build of the core in which each atomic operation is a
 // step: a simulation may let another fiber run before it. Operations are sequentially consistent
-// there, whatever order they name: what is explored is who comes first, not what a weak memory may
-// show. sched/model_steps.cpp has the other half.
+// there, whatever order they name, and a weak compare-exchange fails only where a strong one does:
+// what is explored is who comes first, not what a weak memory may show. A failure without reason
+// would have no bound, since each is tried again. sched/model_steps.cpp has the other half.
+// Tests: tests/sim/model/atomic_members_test.cpp.
 
 #pragma once
 
@@ -49,9 +51,10 @@ inline void step_at_atomic() noexcept {
   if (!in_scheduler && installed.step != nullptr) installed.step();
 }
 
-/// As std::atomic<T>, of which it has what the core uses.
+/// As std::atomic<T>, of which it has what the core uses; each member is a step. There are no
+/// operators and no conversion, so that no access escapes.
 template <typename T>
-class atomic : public std::atomic<T> {
+class atomic : std::atomic<T> {
   using base = std::atomic<T>;
 
  public:

@@ -135,9 +135,10 @@ template <typename F>
 explored expect_explored(explore_options options, F&& f,
                          std::source_location where = std::source_location::current()) {
   const ::testing::TestInfo* const test = ::testing::UnitTest::GetInstance()->current_test_info();
-  const std::string test_name = std::string{test->test_suite_name()} + "." + test->name();
-  if (options.name == explore_options{}.name) options.name = test_name;
-  if (options.command.empty()) {
+  const std::string test_name =
+      test == nullptr ? std::string{} : std::string{test->test_suite_name()} + "." + test->name();
+  if (test != nullptr && options.name == explore_options{}.name) options.name = test_name;
+  if (test != nullptr && options.command.empty()) {
     options.command = exeunt::detail::quoted_for_shell(::testing::internal::GetArgvs().front()) +
                       " --gtest_filter=" + exeunt::detail::quoted_for_shell(test_name);
   }
