@@ -167,6 +167,7 @@ TEST(covered, a_wait_group_used_again) {
   EXPECT_TRUE(sum.covered);
 }
 
+#ifndef EXEUNT_TSAN  // To which a wait and the add of the next use are a race, as they are to Go's.
 // Goal:   a group may be used again as soon as its count is zero, while those whom the zero
 //         released have not returned yet: they are released by it, or wait for the next one.
 // Method: a second one waits, who may be late for the first count, and may return when the second
@@ -203,6 +204,7 @@ TEST(covered, a_wait_group_used_again_while_another_waits) {
   EXPECT_TRUE(sum.covered);
   EXPECT_GT(late, 0);
 }
+#endif
 
 }  // namespace
 }  // namespace exeunt

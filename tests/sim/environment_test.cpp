@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
@@ -36,10 +38,14 @@ std::string orders_of(sim::explore_options options, sim::explored* sum = nullptr
   std::string orders;
   options.preemptions = 0;
   const sim::explored all = sim::explore(options, [&orders] {
+    std::string order(3, ' ');
+    std::atomic<std::size_t> places{0};
     wait_group group;
-    for (const char name : {'a', 'b', 'c'}) group.go([&orders, name] { orders += name; });
+    for (const char name : {'a', 'b', 'c'}) {
+      group.go([&order, &places, name] { order[places++] = name; });
+    }
     group.wait();
-    orders += ' ';
+    orders += order + ' ';
   });
   if (sum != nullptr) *sum = all;
   return orders;

@@ -26,13 +26,13 @@ namespace {
 
 // --- what fails or skips, on demand only
 
-constexpr int bubble_line = __LINE__ + 1;
+[[maybe_unused]] constexpr int bubble_line = __LINE__ + 1;
 EXEUNT_SIM_TEST(gtest_shown, DISABLED_a_bubble_fails) { sim::check(false, "in a bubble"); }
 
-constexpr int deadlock_line = __LINE__ + 1;
+[[maybe_unused]] constexpr int deadlock_line = __LINE__ + 1;
 EXEUNT_SIM_TEST(gtest_shown, DISABLED_a_bubble_waits) { static_cast<void>(chan<int>{}.recv()); }
 
-constexpr int exploration_line = __LINE__ + 1;
+[[maybe_unused]] constexpr int exploration_line = __LINE__ + 1;
 EXEUNT_EXPLORE_TEST(gtest_shown, DISABLED_an_exploration_fails, .name = "it's \"$HOME\" & more") {
   std::atomic<int> last{0};
   wait_group group;
