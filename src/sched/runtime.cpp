@@ -228,7 +228,7 @@ runtime_core::runtime_core(runtime_options&& options)
 
   const procs_choice procs = procs_wanted(options_.procs);
   procs_.store(procs.count, memory_order_relaxed);
-  procs_follow_ = procs.follows;
+  procs_follow_.store(procs.follows, memory_order_relaxed);
   for (unsigned i = 0; i < procs.count; ++i) {
     workers_.add(std::make_unique<worker>(*this, i, seed_of(i)));
     put_in_place(workers_[i]);

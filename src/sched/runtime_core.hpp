@@ -259,7 +259,7 @@ class runtime_core {
   detail::atomic<std::uint32_t> in_service_{0};    // Workers that may run a fiber; staffing.cpp.
   unsigned active_ = 0;                            // Those that count for procs_.
   detail::atomic<unsigned> procs_{0};
-  bool procs_follow_ = false;                  // What is allowed.
+  detail::atomic<bool> procs_follow_{false};   // What is allowed. Written under idle_lock_.
   bool short_of_threads_ = false;              // The monitor's.
   detail::atomic<bool> quiet_awaited_{false};  // stop() sleeps on what follows.
   detail::atomic<std::uint32_t> quiet_{0};     // A futex: what counts for quiet has changed.

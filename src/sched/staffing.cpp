@@ -219,15 +219,16 @@ bool runtime_core::report_back(worker& w) noexcept {
 void runtime_core::set_procs(unsigned asked) noexcept {
   const procs_choice choice = procs_wanted(asked);
   const detail::spin_guard guard{idle_lock_};
-  procs_follow_ = choice.follows;
+  procs_follow_.store(choice.follows, memory_order_relaxed);
   change_procs(choice.count);
 }
 
 void runtime_core::follow_procs_allowed() noexcept {
+  if (!procs_follow_.load(memory_order_relaxed)) return;  // order: looked at again under the lock.
   try {
     const unsigned allowed = procs_allowed();
     const detail::spin_guard guard{idle_lock_};
-    if (procs_follow_ && allowed != procs()) change_procs(allowed);
+    if (procs_follow_.load(memory_order_relaxed) && allowed != procs()) change_procs(allowed);
   } catch (const std::exception&) {  // No memory, for example. It is looked at again.
   }
 }
