@@ -11,6 +11,8 @@
 
 #ifdef EXEUNT_CORE_MODEL
 
+#include <new>
+
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/atomic.hpp>
 #include <exeunt/base/intrusive_list.hpp>
@@ -78,6 +80,8 @@ void let_go(const void* lock) noexcept {
 }  // namespace
 
 void install_model_steps() noexcept {
+  // Those of a simulation that was broken off are on stacks that may be gone.
+  ::new (&lock_waiters) detail::intrusive_list<lock_waiter>;
   detail::model::installed = {.step = step, .wait_for = wait_for, .let_go = let_go};
 }
 

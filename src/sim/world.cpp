@@ -218,6 +218,7 @@ void world::run_once(function_ref<void()> f) {
   settling_.clear();
   main_over_ = false;
   failed_.reset();
+  broken_off_ = false;
   trace_.clear();
   fibers_.clear();
   things_.clear();
@@ -249,6 +250,11 @@ void world::fail_with(failure::reason why, std::string text, std::exception_ptr 
   if (failed_) return;  // The first is the cause.
   if (with_.traced) note("failed: " + text);
   failed_.emplace(why, std::move(text), std::move(thrown));
+#ifndef EXEUNT_CORE_MODEL
+  // Nothing more is done in this schedule. In core_model a fiber may have been left in the middle
+  // of a critical section, which what comes next might want to enter.
+  broken_off_ = true;
+#endif
 }
 
 // A failure of a check() says all itself.
@@ -285,7 +291,7 @@ void world::settle() {
 
 std::size_t world::choose(std::size_t ready_count) noexcept {
   const detail::race_ignore own;
-  if (failed_) return ready_count - 1;  // The driver; see breaks_off().
+  if (broken_off_) return ready_count - 1;  // The driver, whom nobody_ready() has woken.
   count_turn();
   was_preempted_ = std::exchange(preempted_, false);
   if (was_preempted_) return preempted_for_;
@@ -296,7 +302,7 @@ bool world::preempts(std::size_t others, const char* call, const void* on) noexc
   const detail::race_ignore own;
   if (sched::this_fiber_block() == driver_block_) return false;
   count_turn();
-  if (failed_) return true;
+  if (broken_off_) return true;
   const std::uint32_t taken =
       others == 0 ? 0
                   : choices_.decide(choice_of::preemption, static_cast<std::uint32_t>(others) + 1);
@@ -313,15 +319,15 @@ bool world::preempts(std::size_t others, const char* call, const void* on) noexc
   return true;
 }
 
-// Once a schedule has failed nothing more is done in it.
-bool world::breaks_off() noexcept { return failed_.has_value(); }
+bool world::breaks_off() noexcept { return broken_off_; }
 
 void world::count_turn() noexcept {
   ++turns_;
   ++turns_at_once_;
   const bool too_many = with_.turns != 0 && turns_ > with_.turns;
-  if (failed_ || (!too_many && turns_at_once_ <= with_.turns_at_once)) return;
+  if (broken_off_ || (!too_many && turns_at_once_ <= with_.turns_at_once)) return;
   const detail::race_ignore own;
+  broken_off_ = true;
   fail_with(
       failure::reason::endless,
       "it has not ended after " + std::to_string(turns_) + " turns and calls" +
@@ -335,6 +341,7 @@ void world::uses_foreign(const char* call) noexcept {
   if (running == driver_block_) return;
   {
     const detail::race_ignore own;
+    broken_off_ = true;
     fail_with(
         failure::reason::foreign,
         std::string{call} + " on a channel that was made outside of this simulation" +
@@ -347,7 +354,7 @@ void world::uses_foreign(const char* call) noexcept {
 
 bool world::nobody_ready(sched::runtime_core& home) noexcept {
   const detail::race_ignore own;
-  if (failed_) {
+  if (broken_off_) {
     if (driver_ == nullptr) return false;
     claim_and_wake(*std::exchange(driver_, nullptr));
     return true;

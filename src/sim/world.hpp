@@ -142,6 +142,7 @@ class world final : public detail::clock_source, public detail::fiber_chooser, p
   std::string preempted_before_;  // What; if traced.
   bool has_to_go_on_ = false;
   std::optional<outcome> failed_;
+  bool broken_off_ = false;           // Nobody runs any more but the driver.
   detail::ticket* driver_ = nullptr;  // Of the fiber that drives, while it waits.
   std::vector<detail::ticket*> settling_;
   sched::runtime_core* home_ = nullptr;
