@@ -209,6 +209,7 @@ TEST_P(wait_group_test, a_context_ends_the_wait_and_another_wait_goes_on) {
     const result<> timed = group.wait(with_timeout(context::background(), 1ms));
     ASSERT_FALSE(timed);
     EXPECT_TRUE(timed.error().is(errc::deadline_exceeded));
+    test::until_parked(1, wait_reason::wait_group);  // The third wait: the second failed before.
     group.done();
     waiting.wait();
     EXPECT_TRUE(group.wait(ctx)) << "a zero needs no waiting";
