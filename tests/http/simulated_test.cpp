@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -186,8 +187,8 @@ TEST(http_simulated, accepts_that_fail_lose_no_request) {
 //         only: what a client has got is the beginning of a right answer; the next client is
 //         served; and a stop ends well.
 TEST(http_simulated, resets_cost_nobody_else_anything) {
-  int whole = 0;
-  int lost = 0;
+  std::atomic<int> whole{0};
+  std::atomic<int> lost{0};
   sim::expect_explored({.schedules = 200}, [&] {
     sim::network wires{{.delay_max = 20ms, .cuts = 3, .resets = 3}};
     served app{serving([](request&, response& res) {

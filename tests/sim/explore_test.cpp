@@ -295,7 +295,7 @@ TEST(explore, a_schedule_of_more_turns_than_it_may_have_is_told) {
 // Three times, each after the other fiber's last step.
 void alternate() {
   const chan<void> nothing;
-  int stage = 0;
+  std::atomic<int> stage{0};
   const auto part = [&](int parity) {
     for (int i = 0; i < 3; ++i) {
       if (stage == 2 * i + parity) ++stage;
@@ -321,8 +321,8 @@ TEST(explore, all_schedules_are_all_unless_their_preemptions_are_bounded) {
 // Method: "seen" needs no preemption, "lost" does.
 TEST(explore, a_report_is_of_the_bug_that_was_found) {
   const std::string report = report_of({.name = "two bugs"}, [] {
-    int shared = 0;
-    bool other = false;
+    std::atomic<int> shared{0};
+    std::atomic<bool> other{false};
     wait_group group;
     for (int i = 0; i < 2; ++i) {
       group.go([&] {
