@@ -144,7 +144,8 @@ void http_connection::run() noexcept {
   bool last_call = false;
   {
     const ordered_guard guard{lock_};
-    before = std::exchange(stage_, stage::active);
+    before = stage_;
+    stage_ = before == stage::lingering ? stage::active : stage::looking;
     last_call = std::exchange(last_call_, false);
   }
   if (before == stage::lingering) {
@@ -222,7 +223,8 @@ void http_connection::count_idle() noexcept {
 void http_connection::cut() noexcept {
   {
     const ordered_guard guard{lock_};
-    const bool idle = stage_ == stage::fresh || stage_ == stage::idle;
+    // One that is looked at for the last time would no longer find out that nothing came.
+    const bool idle = stage_ == stage::fresh || stage_ == stage::idle || stage_ == stage::looking;
     if ((idle || half_head_) && !std::exchange(counted_, true)) {
       if (idle) core_->count_idle();
       if (half_head_) core_->count_half_head();
@@ -233,6 +235,7 @@ void http_connection::cut() noexcept {
 
 void http_connection::begins_to_wait_for_head() noexcept {
   const ordered_guard guard{lock_};
+  stage_ = stage::active;
   half_head_ = true;
 }
 

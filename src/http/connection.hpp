@@ -71,6 +71,7 @@ class http_connection final : public ref_counted,
     fresh,      ///< no fiber; nothing was received yet
     idle,       ///< no fiber; between requests
     lingering,  ///< no fiber; the last response is out
+    looking,    ///< a fiber looks whether a request came; was fresh or idle
     active,     ///< a fiber reads or ends it
     handling,   ///< a fiber runs a handler or sends its response
   };
