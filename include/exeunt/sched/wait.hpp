@@ -270,13 +270,15 @@ EXEUNT_NO_TSAN inline void step(const char* call, const void* on = nullptr) noex
 
 /// The number of the simulation that the caller is in; 0: none.
 [[nodiscard]] EXEUNT_API std::uint32_t simulation_here() noexcept;
+/// Of what has noted where it was made, by simulation_here(). To use inside what was made outside
+/// fails the simulation; the reverse ends the process.
 EXEUNT_API void check_made_here(const char* call, std::uint32_t made_in) noexcept;
-/// step() with something that has noted where it was made, by simulation_here(). To use inside what
-/// was made outside fails the simulation; the reverse ends the process.
+/// step() and check_made_here() for the price of one.
 EXEUNT_NO_TSAN inline void step(const char* call, const void* on, std::uint32_t made_in) noexcept {
   // order: as in step().
-  if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
-    check_made_here(call, made_in);
+  if (simulations.load(memory_order_relaxed) == 0) [[likely]]
+    return;
+  check_made_here(call, made_in);
   step(call, on);
 }
 
