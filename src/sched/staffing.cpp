@@ -26,8 +26,11 @@
 
 #include <exeunt/sched/os_thread.hpp>
 
+#include <sched.h>
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <string>
@@ -38,6 +41,7 @@
 #include <exeunt/base/log.hpp>
 #include <exeunt/base/race.hpp>
 
+#include "sched/cpu_limit.hpp"
 #include "sched/current.hpp"
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
@@ -214,6 +218,33 @@ bool runtime_core::report_back(worker& w) noexcept {
     w.standing_.store(standing::leaving, memory_order_relaxed);
     return false;
   }
+}
+
+namespace {
+constexpr unsigned procs_max = 1024;
+}
+
+unsigned procs_allowed() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  const unsigned allowed = ::sched_getaffinity(0, sizeof mask, &mask) == 0
+                               ? static_cast<unsigned>(CPU_COUNT(&mask))
+                               : std::thread::hardware_concurrency();
+  return std::clamp(std::min(allowed, cgroup_cpu_limit()), 1U, procs_max);
+}
+
+procs_choice procs_wanted(unsigned asked) {
+  if (asked != 0) return {.count = std::min(asked, procs_max)};
+  if (const char* const text = std::getenv("EXEUNT_PROCS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const unsigned long value = std::strtoul(text, &end, 10);
+    if (*end == '\0' && value >= 1 && value <= procs_max) {
+      return {.count = static_cast<unsigned>(value)};
+    }
+    log_line(std::string{"exeunt: EXEUNT_PROCS="} + text +
+             " ignored: it must be a whole number from 1 to 1024");
+  }
+  return {.count = procs_allowed(), .follows = true};
 }
 
 void runtime_core::set_procs(unsigned asked) noexcept {
