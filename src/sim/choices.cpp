@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <stdexcept>
 #include <utility>
 
@@ -61,7 +62,10 @@ std::string choices::misfit() const {
     return "choice " + std::to_string(*unfit_ + 1) + " is " + std::to_string(wanted_[*unfit_]) +
            ", of " + std::to_string(made_[*unfit_].options) + " options (from 0)";
   }
-  if (made_.size() < wanted_.size()) {
+  // Zeros are what is taken anyway; "0" stands for no choices, too.
+  const auto first_left =
+      wanted_.begin() + static_cast<std::ptrdiff_t>(std::min(made_.size(), wanted_.size()));
+  if (std::any_of(first_left, wanted_.end(), [](std::uint32_t left) { return left != 0; })) {
     return "there are " + std::to_string(wanted_.size()) + " choices, but only " +
            std::to_string(made_.size()) + " were to be made";
   }

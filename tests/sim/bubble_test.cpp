@@ -391,6 +391,29 @@ TEST(bubble_death, a_channel_from_inside_is_refused_outside) {
   EXPECT_DEATH(static_cast<void>(kept->try_recv()), text);
 }
 
+// Method: whoever waits for a condition is in its queue when it has let go of the mutex.
+TEST(bubble_death, a_fiber_inside_cannot_wake_a_thread) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        mutex lock;
+        condition_variable woken;
+        bool waits = false;
+        std::thread waiting{[&] {
+          std::unique_lock held{lock};
+          waits = true;
+          woken.wait(held);
+        }};
+        for (bool seen = false; !seen;) {
+          const std::lock_guard held{lock};
+          seen = waits;
+        }
+        sim::bubble([&woken] { woken.notify_one(); });
+        waiting.join();
+      },
+      "woke a thread outside");
+}
+
 // Method: the other thread is started when the fiber waits for certain.
 TEST(bubble_death, a_thread_cannot_wake_a_fiber_inside) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";

@@ -366,6 +366,30 @@ TEST(explore, a_failure_that_does_not_come_back_is_told_all_the_same) {
   }
 }
 
+// Goal:   who replays a mistake that is mended sees what happens now, not nothing.
+TEST(explore, a_replay_that_does_not_fail_shows_what_happened) {
+  ASSERT_EQ(::setenv("EXEUNT_SIM_REPLAY", "mended=0", 1), 0);
+  ::testing::internal::CaptureStderr();
+  const auto sum = sim::explore({.name = "mended"}, [] { sleep(1s); });
+  const std::string shown = ::testing::internal::GetCapturedStderr();
+  ::unsetenv("EXEUNT_SIM_REPLAY");
+  EXPECT_TRUE(sum.replayed);
+  EXPECT_NE(shown.find("does not fail in the replay"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("time moves on by 1 s"), std::string::npos) << shown;
+}
+
+// Method: the reminder is printed when the process ends.
+TEST(explore_death, a_replay_of_nothing_that_was_run_is_told) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        ::setenv("EXEUNT_SIM_REPLAY", "misspelt=0", 1);
+        sim::explore({.name = "spelt", .schedules = 1}, [] {});
+        std::exit(0);
+      },
+      ::testing::ExitedWithCode(0), "EXEUNT_SIM_REPLAY named no exploration that was run");
+}
+
 // Goal:   a replay of a program that has changed does not pass for a bug that is mended.
 TEST(explore, a_replay_that_does_not_fit_is_told) {
   for (const char* const choices : {"9.9.9", "0._500.1"}) {
