@@ -3,16 +3,13 @@
 //
 // Invariants, whenever queue_lock is free:
 //   I1  waiting_bit is set exactly when the queue is not empty. Spinners queue in simulations only.
-//   I2  barging:  not locked and waiting => woken_bit is set. Its owner is awake, and takes the
-//   lock
-//                 or finds it held and queues again; he alone clears the bit. So no wake-up is
-//                 lost.
-//   I3  handoff:  waiting => locked. So a lock that somebody waits for is never free to be taken.
+//   I2  barging: not locked and waiting => woken_bit is set. Its owner is awake, and takes the lock
+//       or finds it held and queues again; he alone clears the bit. So no wake-up is lost.
+//   I3  handoff: waiting => locked. So a lock that somebody waits for is never free to be taken.
 //   I4  spinning: waiting => locked; each unlock() empties the queue.
 //   I5  While the queue is not empty, somebody is inside lock() and cannot leave without
-//   queue_lock:
-//       no unlock() touches the lock after it has let go of it, other than under queue_lock with a
-//       waiter that was in the queue. So whoever unlocked it last may destroy it.
+//       queue_lock: no unlock() touches the lock after it has let go of it, other than under
+//       queue_lock with a waiter that was in the queue. So whoever unlocked it last may destroy it.
 // Locks: queue_lock is a leaf among locks of sources; tickets are claimed under it. No timer and no
 //   context is touched under it.
 // Turns: unlock() is no scheduling point. A lock() that has to wait is one.
@@ -261,14 +258,11 @@ void basic_mutex<Policy>::lock() noexcept {
 template <lock_policy Policy>
 result<> basic_mutex<Policy>::lock(const context& ctx) noexcept {
   detail::step("mutex lock", this);
-  cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (take(Policy{}, state_)) return {};
-  detail::checkpoint();
-  if (acquire(Policy{}, state_, cancel, no_deadline) == wait_end::canceled) {
-    return fail(cancel->reason());
-  }
-  return {};
+  return detail::acquire_until(ctx, [this](cancel_node* cancel) {
+    if (take(Policy{}, state_)) return wait_end::claimed;
+    detail::checkpoint();
+    return acquire(Policy{}, state_, cancel, no_deadline);
+  });
 }
 
 template <lock_policy Policy>

@@ -80,10 +80,8 @@ void mutex::lock_slowly() noexcept { static_cast<void>(acquire(nullptr, no_deadl
 
 result<> mutex::lock(const context& ctx) noexcept {
   detail::step("mutex lock", this);
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (acquire(cancel, no_deadline) == wait_end::canceled) return fail(cancel->reason());
-  return {};
+  return detail::acquire_until(
+      ctx, [this](detail::cancel_node* cancel) { return acquire(cancel, no_deadline); });
 }
 
 bool mutex::try_lock_for(clock::duration d) noexcept {

@@ -22,11 +22,9 @@
 //       to leave is seen by the writer, or sees it.
 // Locks: queue_lock_ is a leaf among locks of sources; the writer's ticket is claimed under it.
 // Wake-ups: the waiting writer by the last reader to leave, after queue_lock_ is released; others
-// as
-//   turns_ has it.
+//   as turns_ has it.
 // Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp;
-// tests/sim/covered_locks_test.cpp
-//   explores small worlds.
+//   tests/sim/covered_locks_test.cpp explores small worlds.
 
 #include <exeunt/sync/read_mostly_mutex.hpp>
 
@@ -165,22 +163,23 @@ wait_end read_mostly_mutex::acquire_shared(detail::cancel_node* cancel,
 
 // What ThreadSanitizer is told, here and in the members below only: writers release this object and
 // readers shards_; readers acquire this object, and writers both.
-
-void read_mostly_mutex::lock() noexcept {
-  detail::step("read_mostly_mutex lock", this);
-  static_cast<void>(acquire(nullptr, no_deadline));
+void read_mostly_mutex::told_to_writer() const noexcept {
   detail::race_acquire(this);
   detail::race_acquire(&shards_);
 }
 
+void read_mostly_mutex::lock() noexcept {
+  detail::step("read_mostly_mutex lock", this);
+  static_cast<void>(acquire(nullptr, no_deadline));
+  told_to_writer();
+}
+
 result<> read_mostly_mutex::lock(const context& ctx) noexcept {
   detail::step("read_mostly_mutex lock", this);
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (acquire(cancel, no_deadline) == wait_end::canceled) return fail(cancel->reason());
-  detail::race_acquire(this);
-  detail::race_acquire(&shards_);
-  return {};
+  const result<> locked = detail::acquire_until(
+      ctx, [this](detail::cancel_node* cancel) { return acquire(cancel, no_deadline); });
+  if (locked) told_to_writer();
+  return locked;
 }
 
 bool read_mostly_mutex::try_lock() noexcept {
@@ -191,8 +190,7 @@ bool read_mostly_mutex::try_lock() noexcept {
     let_go(true);
     return false;
   }
-  detail::race_acquire(this);
-  detail::race_acquire(&shards_);
+  told_to_writer();
   return true;
 }
 
@@ -204,8 +202,7 @@ bool read_mostly_mutex::try_lock_until(clock::time_point deadline) noexcept {
   if (deadline <= clock::now()) return try_lock();
   detail::step("read_mostly_mutex lock", this);
   if (acquire(nullptr, deadline) != wait_end::claimed) return false;
-  detail::race_acquire(this);
-  detail::race_acquire(&shards_);
+  told_to_writer();
   return true;
 }
 
@@ -227,11 +224,10 @@ void read_mostly_mutex::lock_shared() noexcept {
 
 result<> read_mostly_mutex::lock_shared(const context& ctx) noexcept {
   detail::step("read_mostly_mutex lock_shared", this);
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (acquire_shared(cancel, no_deadline) == wait_end::canceled) return fail(cancel->reason());
-  detail::race_acquire(this);
-  return {};
+  const result<> locked = detail::acquire_until(
+      ctx, [this](detail::cancel_node* cancel) { return acquire_shared(cancel, no_deadline); });
+  if (locked) detail::race_acquire(this);
+  return locked;
 }
 
 bool read_mostly_mutex::try_lock_shared() noexcept {

@@ -42,10 +42,8 @@ void semaphore::acquire(std::uint64_t n) {
 }
 
 result<> semaphore::acquire(const context& ctx, std::uint64_t n) noexcept {
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (acquire_slowly(cancel, no_deadline, n) == wait_end::canceled) return fail(cancel->reason());
-  return {};
+  return detail::acquire_until(
+      ctx, [&](detail::cancel_node* cancel) { return acquire_slowly(cancel, no_deadline, n); });
 }
 
 bool semaphore::try_acquire_for(clock::duration d, std::uint64_t n) noexcept {
@@ -72,7 +70,7 @@ wait_end semaphore::acquire_slowly(detail::cancel_node* cancel, clock::time_poin
     // Too much for ever is not queued: it would be in everybody's way.
     if (n <= size_) queue_.push_back(self);
   }
-  const wait_end end =
+  const wait_end end =  // Woken by: serve(), the context, the timer.
       detail::park_until(several, self, cancel, deadline, detail::wait_reason::semaphore, this);
   detail::wake_list woken;
   {

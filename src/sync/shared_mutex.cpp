@@ -12,19 +12,16 @@
 //   I4  readers_ has somebody => a writer holds the lock, or writers_ has somebody. So a reader
 //       waits for writers only.
 //   I5  While waiting_bit is set, nobody takes the lock in passing; the last holder lets it go
-//   under
-//       queue_lock_, and those that wait leave under it. So no unlock touches the lock after it has
-//       let go, but under queue_lock_ with a waiter inside: whoever unlocked it last may destroy
-//       it.
+//       under queue_lock_, and those that wait leave under it. So no unlock touches the lock after
+//       it has let go, but under queue_lock_ with a waiter inside: whoever unlocked it last may
+//       destroy it.
 // Locks: queue_lock_ is a leaf among locks of sources; tickets are claimed under it. No timer and
-// no
-//   context is touched under it.
+//   no context is touched under it.
 // Turns: no unlock is a scheduling point. A lock that has to wait is one.
 // Wake-ups: let in by the last that leaves, or, if the last waiting writer gives up while readers
 //   hold the lock, the readers behind it by that writer; woken after queue_lock_ is released.
 // Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp;
-// tests/sim/covered_locks_test.cpp
-//   explores small worlds.
+//   tests/sim/covered_locks_test.cpp explores small worlds.
 
 #include <exeunt/sync/shared_mutex.hpp>
 
@@ -50,24 +47,20 @@ void shared_mutex::lock_shared_slowly() noexcept {
 
 result<> shared_mutex::lock(const context& ctx) noexcept {
   detail::step("shared_mutex lock", this);
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (!take() && acquire(cancel, no_deadline) == wait_end::canceled) {
-    return fail(cancel->reason());
-  }
-  told_to_writer();
-  return {};
+  const result<> locked = detail::acquire_until(ctx, [this](detail::cancel_node* cancel) {
+    return take() ? wait_end::claimed : acquire(cancel, no_deadline);
+  });
+  if (locked) told_to_writer();
+  return locked;
 }
 
 result<> shared_mutex::lock_shared(const context& ctx) noexcept {
   detail::step("shared_mutex lock_shared", this);
-  detail::cancel_node* const cancel = detail::node_of(ctx);
-  if (cancel != nullptr && cancel->canceled()) return fail(cancel->reason());
-  if (!take_shared() && acquire_shared(cancel, no_deadline) == wait_end::canceled) {
-    return fail(cancel->reason());
-  }
-  detail::race_acquire(this);
-  return {};
+  const result<> locked = detail::acquire_until(ctx, [this](detail::cancel_node* cancel) {
+    return take_shared() ? wait_end::claimed : acquire_shared(cancel, no_deadline);
+  });
+  if (locked) detail::race_acquire(this);
+  return locked;
 }
 
 bool shared_mutex::try_lock_for(clock::duration d) noexcept {

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sending, receiving and selecting allocate nothing.
-//
-// This executable counts its allocations by replacing operator new.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
 #include <optional>
 
 #include <exeunt/chan/chan.hpp>
@@ -16,34 +12,10 @@
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
 
+#include "support/allocations.hpp"
 #include "support/on_workers.hpp"
 
-// The sanitizers have operators of their own; ThreadSanitizer's clocks are allocated, too.
-#if !defined(EXEUNT_TSAN) && !defined(EXEUNT_ASAN)
-
-namespace {
-std::atomic<std::size_t> allocations = 0;
-}
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  const auto to = static_cast<std::size_t>(alignment);
-  if (void* const memory = std::aligned_alloc(to, (size + to - 1) / to * to)) return memory;
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
+#ifdef EXEUNT_COUNTS_ALLOCATIONS
 
 namespace exeunt {
 namespace {
@@ -55,9 +27,9 @@ EXEUNT_ON_WORKERS(allocation_test);
 template <typename F>
 void expect_no_allocation(F&& f) {
   f(1'000);
-  const std::size_t before = allocations;
+  const std::size_t before = test::allocations;
   f(1'000'000 / 4);
-  EXPECT_EQ(allocations - before, 0U);
+  EXPECT_EQ(test::allocations - before, 0U);
 }
 
 // One million selects in all, parked and not. Without time-outs: the runtime's timers are kept in

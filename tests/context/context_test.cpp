@@ -22,32 +22,8 @@
 #include <exeunt/context/stop_token.hpp>
 #include <exeunt/sched/go.hpp>
 
+#include "support/allocations.hpp"
 #include "support/explored.hpp"
-
-// Sanitizers bring their own operator new.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#ifndef SANITIZED
-namespace {
-std::atomic<std::size_t> allocations{0};  // Of the whole process.
-}
-
-// NOLINTBEGIN: counting is the purpose. Not inlined, or GCC finds new and free() mismatched.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const block = std::malloc(size)) return block;
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-// NOLINTEND
-#endif
 
 namespace exeunt {
 namespace {
@@ -326,13 +302,13 @@ TEST(context, value_lives_as_long_as_a_descendant) {
   EXPECT_EQ(inner->value<request_id>()->size(), 100U);
 }
 
-#ifndef SANITIZED
+#ifdef EXEUNT_COUNTS_ALLOCATIONS
 // CX-08: our own budget.
 TEST(context, allocates_little) {
   const auto count = [](const std::function<void()>& f) {
-    const std::size_t before = allocations;
+    const std::size_t before = test::allocations;
     f();
-    return allocations - before;
+    return test::allocations - before;
   };
   EXPECT_EQ(count([] { static_cast<void>(context::background()); }), 0U);
   EXPECT_EQ(count([] { static_cast<void>(with_value<attempt>(context::background(), 1)); }), 1U);

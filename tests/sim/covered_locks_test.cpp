@@ -17,6 +17,8 @@
 #include <exeunt/sync/shared_mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "sync/mutex_shapes.hpp"
+
 namespace exeunt {
 namespace {
 
@@ -35,34 +37,10 @@ void explore_all(const std::string& name, F world) {
   ::testing::Test::RecordProperty("schedules_of_" + name, std::to_string(sum.schedules));
 }
 
-// Goal:   one is inside, all get in, and the lock is free in the end.
-template <typename Policy>
-void three_hand_on(const std::string& name) {
-  explore_all(name, [] {
-    basic_mutex<Policy> lock;
-    int inside = 0;
-    int visits = 0;
-    wait_group group;
-    for (int i = 0; i < 3; ++i) {
-      group.go([&] {
-        const std::lock_guard held{lock};
-        EXPECT_EQ(++inside, 1);
-        ++visits;
-        yield();
-        --inside;
-      });
-    }
-    group.wait();
-    EXPECT_EQ(visits, 3);
-    EXPECT_TRUE(lock.try_lock());
-    lock.unlock();
-  });
-}
-
 TEST(covered_locks, three_fibers_hand_each_form_on) {
-  three_hand_on<barging>("barging");
-  three_hand_on<handoff>("handoff");
-  three_hand_on<spinning>("spinning");
+  explore_all("barging", test::three_hand_it_on<basic_mutex<barging>>);
+  explore_all("handoff", test::three_hand_it_on<basic_mutex<handoff>>);
+  explore_all("spinning", test::three_hand_it_on<basic_mutex<spinning>>);
 }
 
 // Goal:   a waiter whose context ends leaves, or has the lock and knows it; the next one gets it.
@@ -96,34 +74,47 @@ TEST(covered_locks, one_that_gives_up_is_in_nobodys_way) {
   one_gives_up<spinning>("spinning_canceled");
 }
 
+// What writers change in two steps, of which a reader must not see one.
+template <typename Mutex>
+struct halves {
+  Mutex lock;
+  int first = 0;
+  int second = 0;
+
+  // With the lock.
+  void write() {
+    ++first;
+    yield();
+    ++second;
+  }
+  void read() {
+    const std::shared_lock held{lock};
+    const int seen = first;
+    yield();
+    EXPECT_EQ(second, seen);
+  }
+  void expect_free() {
+    EXPECT_TRUE(lock.try_lock());
+    lock.unlock();
+  }
+};
+
 // Goal:   a writer is alone, readers see no half of what it does, and nobody waits in the end.
 template <typename Mutex>
 void readers_and_writers(const std::string& name, int readers, int writers) {
   explore_all(name, [readers, writers] {
-    Mutex lock;
-    int first = 0;
-    int second = 0;
+    halves<Mutex> both;
     wait_group group;
     for (int i = 0; i < writers; ++i) {
       group.go([&] {
-        const std::lock_guard held{lock};
-        ++first;
-        yield();
-        ++second;
+        const std::lock_guard held{both.lock};
+        both.write();
       });
     }
-    for (int i = 0; i < readers; ++i) {
-      group.go([&] {
-        const std::shared_lock held{lock};
-        const int seen = first;
-        yield();
-        EXPECT_EQ(second, seen);
-      });
-    }
+    for (int i = 0; i < readers; ++i) group.go([&] { both.read(); });
     group.wait();
-    EXPECT_EQ(second, writers);
-    EXPECT_TRUE(lock.try_lock());
-    lock.unlock();
+    EXPECT_EQ(both.second, writers);
+    both.expect_free();
   });
 }
 
@@ -173,28 +164,16 @@ TEST(covered_locks, a_writer_that_gives_up_frees_the_readers_behind_it) {
 template <typename Mutex>
 void writer_tries(const std::string& name) {
   explore_all(name, [] {
-    Mutex lock;
-    int first = 0;
-    int second = 0;
+    halves<Mutex> both;
     wait_group group;
     group.go([&] {
-      if (!lock.try_lock()) return;
-      ++first;
-      yield();
-      ++second;
-      lock.unlock();
+      if (!both.lock.try_lock()) return;
+      both.write();
+      both.lock.unlock();
     });
-    for (int i = 0; i < 2; ++i) {
-      group.go([&] {
-        const std::shared_lock held{lock};
-        const int seen = first;
-        yield();
-        EXPECT_EQ(second, seen);
-      });
-    }
+    for (int i = 0; i < 2; ++i) group.go([&] { both.read(); });
     group.wait();
-    EXPECT_TRUE(lock.try_lock());
-    lock.unlock();
+    both.expect_free();
   });
 }
 

@@ -23,6 +23,8 @@
 #include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "sync/mutex_shapes.hpp"
+
 namespace exeunt {
 namespace {
 
@@ -104,25 +106,7 @@ TEST(covered, select_against_select) {
 }
 
 TEST(covered, three_fibers_hand_a_mutex_on) {
-  const auto sum = sim::expect_explored(all("mutex"), [] {
-    mutex lock;
-    int inside = 0;
-    int visits = 0;
-    wait_group group;
-    for (int i = 0; i < 3; ++i) {
-      group.go([&] {
-        const std::lock_guard held{lock};
-        EXPECT_EQ(++inside, 1);
-        ++visits;
-        yield();
-        --inside;
-      });
-    }
-    group.wait();
-    EXPECT_EQ(visits, 3);
-    EXPECT_TRUE(lock.try_lock());
-    lock.unlock();
-  });
+  const auto sum = sim::expect_explored(all("mutex"), test::three_hand_it_on<mutex>);
   EXPECT_TRUE(sum.covered);
 }
 

@@ -18,6 +18,7 @@
 
 #include "support/explored.hpp"
 #include "support/until_parked.hpp"
+#include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
 namespace {
@@ -47,7 +48,7 @@ void each_policy(F f) {
 // Until a fiber waits for the lock, where that can be seen: who spins is parked in simulations
 // only.
 template <typename Policy>
-void until_waiting(Policy, std::size_t count = 1) {
+void until_waiting(std::size_t count) {
   if (!std::is_same_v<Policy, spinning> || sim::inside()) {
     test::until_parked(count, wait_reason::mutex);
   } else {
@@ -57,17 +58,9 @@ void until_waiting(Policy, std::size_t count = 1) {
 
 class basic_mutex_test : public test::explored {};
 
-// SY-01, first half.
 TEST_P(basic_mutex_test, try_lock_says_whether_it_was_free) {
   run([] {
-    each_policy([]<typename P>(P) {
-      basic_mutex<P> m;
-      EXPECT_TRUE(m.try_lock());
-      EXPECT_FALSE(m.try_lock());
-      m.unlock();
-      EXPECT_TRUE(m.try_lock());
-      m.unlock();
-    });
+    each_policy([]<typename P>(P) { test::try_lock_says_whether_it_was_free<basic_mutex<P>>(); });
   });
 }
 
@@ -104,67 +97,35 @@ TEST_P(basic_mutex_test, ten_fibers_lock_and_unlock) {
   });
 }
 
-// SY-06: the lock belongs to nobody.
 TEST_P(basic_mutex_test, another_fiber_may_unlock) {
-  run([] {
-    each_policy([]<typename P>(P) {
-      basic_mutex<P> m;
-      int data = 0;
-      wait_group other;
-      m.lock();
-      other.go([&] {
-        data = 42;
-        m.unlock();
-      });
-      m.lock();
-      EXPECT_EQ(data, 42);
-      m.unlock();
-      other.wait();
-    });
-  });
+  run([] { each_policy([]<typename P>(P) { test::another_fiber_may_unlock<basic_mutex<P>>(); }); });
 }
 
 TEST_P(basic_mutex_test, works_with_the_standard_guards) {
   run([] {
+    each_policy([]<typename P>(P) { test::works_with_the_standard_guards<basic_mutex<P>>(); });
+  });
+}
+
+TEST_P(basic_mutex_test, try_lock_for_gives_up_and_leaves_the_queue_sound) {
+  run([] {
     each_policy([]<typename P>(P) {
-      basic_mutex<P> a, b;
-      {
-        const std::scoped_lock both{a, b};
-        EXPECT_FALSE(a.try_lock());
-        EXPECT_FALSE(b.try_lock());
-      }
-      std::unique_lock later{a, std::defer_lock};
-      EXPECT_TRUE(later.try_lock_for(1s));
-      later.unlock();
-      EXPECT_TRUE(later.try_lock_until(clock::now() + 1s));
-      EXPECT_FALSE(a.try_lock_for(0s));
-      EXPECT_FALSE(a.try_lock_for(-1s));
-      EXPECT_FALSE(a.try_lock_for(1ms));
-      EXPECT_FALSE(a.try_lock_until(clock::now()));
+      test::try_lock_for_gives_up_and_leaves_the_queue_sound<basic_mutex<P>>();
     });
   });
 }
 
 TEST_P(basic_mutex_test, try_lock_for_gets_what_is_unlocked_in_time) {
   run([] {
-    each_policy([]<typename P>(P policy) {
-      basic_mutex<P> m;
-      m.lock();
-      wait_group waiting;
-      waiting.go([&] {
-        EXPECT_TRUE(m.try_lock_for(1h));
-        m.unlock();
-      });
-      until_waiting(policy);
-      m.unlock();
-      waiting.wait();
+    each_policy([]<typename P>(P) {
+      test::try_lock_for_gets_what_is_unlocked_in_time<basic_mutex<P>>(until_waiting<P>);
     });
   });
 }
 
 TEST_P(basic_mutex_test, a_context_that_ended_or_ends_gives_no_lock) {
   run([] {
-    each_policy([]<typename P>(P policy) {
+    each_policy([]<typename P>(P) {
       basic_mutex<P> m;
       auto [ctx, cancel] = with_cancel(context::background());
       EXPECT_TRUE(m.lock(ctx));
@@ -174,7 +135,7 @@ TEST_P(basic_mutex_test, a_context_that_ended_or_ends_gives_no_lock) {
         ASSERT_FALSE(locked);
         EXPECT_TRUE(locked.error().is(errc::canceled));
       });
-      until_waiting(policy);
+      until_waiting<P>(1);
       cancel();
       waiting.wait();
       EXPECT_FALSE(m.try_lock());
@@ -191,69 +152,19 @@ TEST_P(basic_mutex_test, a_context_that_ended_or_ends_gives_no_lock) {
   });
 }
 
-// One that gives up, in front, in the middle or at the end, is in nobody's way.
 TEST_P(basic_mutex_test, a_cancelled_wait_leaves_the_queue_sound) {
   run([] {
-    each_policy([]<typename P>(P policy) {
-      for (std::size_t canceled = 0; canceled < 3; ++canceled) {
-        basic_mutex<P> m;
-        auto [ctx, cancel] = with_cancel(context::background());
-        int locked = 0;
-        wait_group others;
-        wait_group loser;
-        m.lock();
-        for (std::size_t place = 0; place < 3; ++place) {
-          if (place == canceled) {
-            loser.go([&, &end = ctx] { EXPECT_FALSE(m.lock(end)); });
-          } else {
-            others.go([&] {
-              m.lock();
-              ++locked;
-              m.unlock();
-            });
-          }
-          until_waiting(policy, place + 1);
-        }
-        cancel();
-        loser.wait();
-        EXPECT_FALSE(m.try_lock());
-        m.unlock();
-        others.wait();
-        EXPECT_EQ(locked, 2);
-        EXPECT_TRUE(m.try_lock());
-        m.unlock();
-      }
+    each_policy([]<typename P>(P) {
+      test::a_cancelled_wait_leaves_the_queue_sound<basic_mutex<P>>(until_waiting<P>);
     });
   });
 }
 
-// The cancel and the unlock race: whoever wins, nobody holds the lock without knowing it.
 TEST_P(basic_mutex_test, cancel_against_unlock_loses_no_lock) {
   const int rounds = is_simulated() ? 10 : 200;
   run([rounds] {
     each_policy([rounds]<typename P>(P) {
-      basic_mutex<P> m;
-      int won = 0, lost = 0;
-      for (int round = 0; round < rounds; ++round) {
-        auto [ctx, cancel] = with_cancel(context::background());
-        m.lock();
-        wait_group racing;
-        racing.go([&, &end = ctx] {
-          if (m.lock(end)) {
-            ++won;
-            m.unlock();
-          } else {
-            ++lost;
-          }
-        });
-        if (round % 2 == 0) yield();
-        racing.go([&, &stop = cancel] { stop(); });
-        m.unlock();
-        racing.wait();
-        ASSERT_TRUE(m.try_lock());
-        m.unlock();
-      }
-      EXPECT_EQ(won + lost, rounds);
+      test::cancel_against_unlock_loses_no_lock<basic_mutex<P>>(rounds);
     });
   });
 }
@@ -304,12 +215,15 @@ TEST(basic_mutex_forms, a_spinner_gives_way) {
   test::run_on(1, [] {
     basic_mutex<spinning> m;
     wait_group holder;
+    bool held = true;
     m.lock();
     holder.go([&] {
       yield();
+      held = false;
       m.unlock();
     });
     m.lock();
+    EXPECT_FALSE(held);
     m.unlock();
     holder.wait();
   });
@@ -332,26 +246,10 @@ EXEUNT_SIM_TEST(basic_mutex_forms, a_spinner_does_not_stop_the_clock) {
   holder.wait();
 }
 
-template <typename Mutex>
-void lock_from_threads(Mutex& m) {
-  int counter = 0;
-  std::vector<std::thread> threads;
-  for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([&] {
-      for (int i = 0; i < 2000; ++i) {
-        const std::lock_guard guard{m};
-        ++counter;
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(counter, 4 * 2000);
-}
-
 TEST(basic_mutex_on_threads, needs_no_fiber_at_all) {
-  lock_from_threads(global_barging);
-  lock_from_threads(global_handoff);
-  lock_from_threads(global_spinning);
+  test::is_locked_by_threads(global_barging, 2000);
+  test::is_locked_by_threads(global_handoff, 2000);
+  test::is_locked_by_threads(global_spinning, 2000);
 }
 
 TEST(basic_mutex_death, unlock_of_an_unlocked_mutex_is_fatal) {

@@ -16,6 +16,7 @@
 #include "support/explored.hpp"
 #include "support/race.hpp"
 #include "support/until_parked.hpp"
+#include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
 namespace {
@@ -23,28 +24,13 @@ namespace {
 class locks_order : public test::explored {};
 EXEUNT_EXPLORED(locks_order);
 
-template <typename Mutex>
-void write_under_the_lock() {
-  Mutex m;
-  int v = 0;
-  wait_group both;
-  for (int f = 0; f < 2; ++f) {
-    both.go([&] {
-      const std::lock_guard guard{m};
-      ++v;
-    });
-  }
-  both.wait();
-  EXPECT_EQ(v, 2);
-}
-
 TEST_P(locks_order, writes_under_each_form) {
   run([] {
-    write_under_the_lock<basic_mutex<barging>>();
-    write_under_the_lock<basic_mutex<handoff>>();
-    write_under_the_lock<basic_mutex<spinning>>();
-    write_under_the_lock<shared_mutex>();
-    write_under_the_lock<read_mostly_mutex>();
+    test::two_write_under_it<basic_mutex<barging>>();
+    test::two_write_under_it<basic_mutex<handoff>>();
+    test::two_write_under_it<basic_mutex<spinning>>();
+    test::two_write_under_it<shared_mutex>();
+    test::two_write_under_it<read_mostly_mutex>();
   });
 }
 

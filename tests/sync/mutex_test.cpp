@@ -20,6 +20,7 @@
 
 #include "support/explored.hpp"
 #include "support/until_parked.hpp"
+#include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
 namespace {
@@ -35,16 +36,10 @@ constinit mutex global_mutex;
 
 class mutex_test : public test::explored {};
 
-// SY-01, first half.
+void until_waiting(std::size_t count) { test::until_parked(count, wait_reason::mutex); }
+
 TEST_P(mutex_test, try_lock_says_whether_it_was_free) {
-  run([] {
-    mutex m;
-    EXPECT_TRUE(m.try_lock());
-    EXPECT_FALSE(m.try_lock());
-    m.unlock();
-    EXPECT_TRUE(m.try_lock());
-    m.unlock();
-  });
+  run(test::try_lock_says_whether_it_was_free<mutex>);
 }
 
 // SY-01, second half; the counter is plain, so a missing edge is a race under ThreadSanitizer.
@@ -105,21 +100,7 @@ TEST_P(mutex_test, excludes_fibers_that_yield_inside_and_threads) {
   });
 }
 
-// SY-06: the lock belongs to nobody.
-TEST_P(mutex_test, another_fiber_may_unlock) {
-  run([] {
-    mutex m;
-    int data = 0;
-    m.lock();
-    go([&] {
-      data = 42;
-      m.unlock();
-    });
-    m.lock();
-    EXPECT_EQ(data, 42);
-    m.unlock();
-  });
-}
+TEST_P(mutex_test, another_fiber_may_unlock) { run(test::another_fiber_may_unlock<mutex>); }
 
 TEST_P(mutex_test, a_thread_may_unlock_what_a_fiber_locked_and_wake_it) {
   if (is_simulated()) GTEST_SKIP() << "a simulation has no threads";
@@ -138,64 +119,18 @@ TEST_P(mutex_test, a_thread_may_unlock_what_a_fiber_locked_and_wake_it) {
   });
 }
 
-TEST(mutex_on_threads, needs_no_fiber_at_all) {
-  int counter = 0;
-  std::vector<std::thread> threads;
-  for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([&] {
-      for (int i = 0; i < 5000; ++i) {
-        const std::lock_guard guard{global_mutex};
-        ++counter;
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(counter, 4 * 5000);
-}
+TEST(mutex_on_threads, needs_no_fiber_at_all) { test::is_locked_by_threads(global_mutex, 5000); }
 
 TEST_P(mutex_test, works_with_the_standard_guards) {
-  run([] {
-    mutex a, b;
-    {
-      const std::scoped_lock both{a, b};
-      EXPECT_FALSE(a.try_lock());
-      EXPECT_FALSE(b.try_lock());
-    }
-    std::unique_lock later{a, std::defer_lock};
-    EXPECT_TRUE(later.try_lock_for(1s));
-    EXPECT_TRUE(later.owns_lock());
-    later.unlock();
-    EXPECT_TRUE(later.try_lock_until(clock::now() + 1s));
-  });
+  run(test::works_with_the_standard_guards<mutex>);
 }
 
 TEST_P(mutex_test, try_lock_for_gives_up_and_leaves_the_queue_sound) {
-  run([] {
-    mutex m;
-    m.lock();
-    EXPECT_FALSE(m.try_lock_for(0s));
-    EXPECT_FALSE(m.try_lock_for(-1s));
-    EXPECT_FALSE(m.try_lock_for(1ms));
-    EXPECT_FALSE(m.try_lock_until(clock::now()));
-    m.unlock();
-    EXPECT_TRUE(m.try_lock());
-    m.unlock();
-  });
+  run(test::try_lock_for_gives_up_and_leaves_the_queue_sound<mutex>);
 }
 
 TEST_P(mutex_test, try_lock_for_gets_what_is_unlocked_in_time) {
-  run([] {
-    mutex m;
-    m.lock();
-    wait_group waiting;
-    waiting.go([&] {
-      EXPECT_TRUE(m.try_lock_for(1h));
-      m.unlock();
-    });
-    test::until_parked(1, wait_reason::mutex);
-    m.unlock();
-    waiting.wait();
-  });
+  run([] { test::try_lock_for_gets_what_is_unlocked_in_time<mutex>(until_waiting); });
 }
 
 TEST_P(mutex_test, lock_with_an_ended_context_fails_though_it_is_free) {
@@ -224,70 +159,12 @@ TEST_P(mutex_test, a_deadline_of_the_context_ends_the_wait) {
   });
 }
 
-// One that gives up, in front, in the middle or at the end, is in nobody's way.
 TEST_P(mutex_test, a_cancelled_wait_leaves_the_queue_sound) {
-  run([] {
-    for (int canceled = 0; canceled < 3; ++canceled) {
-      mutex m;
-      auto [ctx, cancel] = with_cancel(context::background());
-      int locked = 0;
-      wait_group others;
-      wait_group loser;
-      m.lock();
-      for (int place = 0; place < 3; ++place) {
-        if (place == canceled) {
-          loser.go([&, &end = ctx] {
-            const result<> got = m.lock(end);
-            ASSERT_FALSE(got);
-            EXPECT_TRUE(got.error().is(errc::canceled));
-          });
-        } else {
-          others.go([&] {
-            m.lock();
-            ++locked;
-            m.unlock();
-          });
-        }
-        test::until_parked(static_cast<std::size_t>(place) + 1, wait_reason::mutex);
-      }
-      cancel();
-      loser.wait();
-      EXPECT_FALSE(m.try_lock());
-      m.unlock();
-      others.wait();
-      EXPECT_EQ(locked, 2);
-      EXPECT_TRUE(m.try_lock());
-      m.unlock();
-    }
-  });
+  run([] { test::a_cancelled_wait_leaves_the_queue_sound<mutex>(until_waiting); });
 }
 
-// The cancel and the unlock race: whoever wins, nobody holds the lock without knowing it.
 TEST_P(mutex_test, cancel_against_unlock_loses_no_lock) {
-  run([] {
-    mutex m;
-    int won = 0, lost = 0;
-    for (int round = 0; round < 500; ++round) {
-      auto [ctx, cancel] = with_cancel(context::background());
-      m.lock();
-      wait_group racing;
-      racing.go([&, &end = ctx] {
-        if (m.lock(end)) {
-          ++won;
-          m.unlock();
-        } else {
-          ++lost;
-        }
-      });
-      if (round % 2 == 0) yield();
-      racing.go([&, &stop = cancel] { stop(); });
-      m.unlock();
-      racing.wait();
-      ASSERT_TRUE(m.try_lock());
-      m.unlock();
-    }
-    EXPECT_EQ(won + lost, 500);
-  });
+  run([] { test::cancel_against_unlock_loses_no_lock<mutex>(500); });
 }
 
 // Starvation mode: a fiber that unlocks only to lock again cannot keep a modest one out. On one

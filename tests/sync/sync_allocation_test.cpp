@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What allocates nothing.
-//
-// This executable counts its allocations by replacing operator new.
 
 #include <gtest/gtest.h>
 
@@ -9,8 +7,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <utility>
 
 #include <exeunt/context/context.hpp>
@@ -21,34 +17,10 @@
 #include <exeunt/sync/semaphore.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "support/allocations.hpp"
 #include "support/on_workers.hpp"
 
-// The sanitizers have operators of their own; ThreadSanitizer's clocks are allocated, too.
-#if !defined(EXEUNT_TSAN) && !defined(EXEUNT_ASAN)
-
-namespace {
-std::atomic<std::size_t> allocations = 0;
-}
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  const auto to = static_cast<std::size_t>(alignment);
-  if (void* const memory = std::aligned_alloc(to, (size + to - 1) / to * to)) return memory;
-  throw std::bad_alloc{};
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
+#ifdef EXEUNT_COUNTS_ALLOCATIONS
 
 namespace exeunt {
 namespace {
@@ -60,9 +32,9 @@ EXEUNT_ON_WORKERS(sync_allocation_test);
 template <typename F>
 void expect_no_allocation(F&& f) {
   for (int i = 0; i < 100; ++i) f();
-  const std::size_t before = allocations;
+  const std::size_t before = test::allocations;
   for (int i = 0; i < 10'000; ++i) f();
-  EXPECT_EQ(allocations - before, 0U);
+  EXPECT_EQ(test::allocations - before, 0U);
 }
 
 // SY-19: of a once that is done, and of a value that was made.

@@ -20,6 +20,7 @@
 #include "support/explored.hpp"
 #include "support/race.hpp"
 #include "support/until_parked.hpp"
+#include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
 namespace {
@@ -31,21 +32,7 @@ EXEUNT_EXPLORED(sync_order);
 
 // --- RD-15, locks
 
-TEST_P(sync_order, rd_15_writes_under_the_lock) {
-  run([] {
-    mutex m;
-    int v = 0;
-    wait_group both;
-    for (int f = 0; f < 2; ++f) {
-      both.go([&] {
-        const std::lock_guard guard{m};
-        ++v;
-      });
-    }
-    both.wait();
-    EXPECT_EQ(v, 2);
-  });
-}
+TEST_P(sync_order, rd_15_writes_under_the_lock) { run(test::two_write_under_it<mutex>); }
 
 // What was written before an unlock is seen by whoever finds under the lock that it has happened.
 TEST_P(sync_order, rd_15_a_flag_under_the_lock) {

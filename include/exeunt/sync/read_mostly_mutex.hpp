@@ -101,6 +101,7 @@ class EXEUNT_API read_mostly_mutex {
     detail::atomic<std::int64_t> readers{0};
   };
 
+  void told_to_writer() const noexcept;
   shard& this_shard() noexcept;
   bool enter() noexcept;
   void leave(shard& in) noexcept;

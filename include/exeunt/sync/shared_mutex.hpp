@@ -73,7 +73,7 @@ class EXEUNT_API shared_mutex {
   ///
   /// Wakes:   all readers that wait; if none does, the longest waiting writer.
   /// Asserts: a writer holds the lock. Else the process ends with a report, also if readers hold
-  /// it.
+  ///          it.
   EXEUNT_NO_TSAN void unlock() noexcept {
     detail::step("shared_mutex unlock", this);
     detail::race_release(this);
