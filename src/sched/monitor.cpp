@@ -64,8 +64,8 @@ constexpr clock::duration wary_for = milliseconds{100};
 constexpr clock::duration sleep_after = milliseconds{50};
 // While fibers come and go, stacks are looked after at least so often.
 constexpr clock::duration tend_at_least = std::chrono::seconds{1};
-// While any worker is busy, what limits the CPUs is read so often (Go 1.25 does as well): some 50
-// us.
+// While any worker is busy, what limits the CPUs is read so often (Go 1.25 does as well): less
+// than 100 us.
 constexpr clock::duration follow_every = std::chrono::seconds{1};
 // For memory that others have given back to the system.
 constexpr clock::duration retry_every = milliseconds{10};
