@@ -11,8 +11,8 @@
 // nothing else.
 //
 // Besides, the monitor lets a fiber that found no memory for a stack try again now and then, has
-// the pool of stacks give back what nobody needs (stack_pool::tend()), and has the number of
-// workers follow what the system allows.
+// the pool of stacks give back what nobody needs (stack_pool::tend()) and others do the same
+// (keep_up()), and has the number of workers follow what the system allows.
 //
 // No duty is forgotten. Whenever a worker is not idle the monitor is awake, or is woken: it says
 // that it sleeps, then looks whether all are idle; a worker that stops being idle counts itself
@@ -36,6 +36,7 @@
 #include "sched/futex.hpp"
 #include "sched/runtime_core.hpp"
 #include "sched/thread_mask.hpp"
+#include "sched/upkeep.hpp"
 #include "sched/worker.hpp"
 
 namespace exeunt::sched {
@@ -62,7 +63,7 @@ constexpr clock::duration wary_for = milliseconds{100};
 // All idle for so long. To sleep at once would cost a wake-up for each request of a server that has
 // few.
 constexpr clock::duration sleep_after = milliseconds{50};
-// While fibers come and go, stacks are looked after at least so often.
+// While fibers come and go, stacks and the like are looked after at least so often.
 constexpr clock::duration tend_at_least = std::chrono::seconds{1};
 // While any worker is busy, what limits the CPUs is read so often (Go 1.25 does as well): less
 // than 100 us.
@@ -158,17 +159,22 @@ void monitor::loop() noexcept {
       home_.follow_procs_allowed();
     }
     if (busy_until == now && now >= tend_at) {
-      tend_at = std::min(std::max(home_.stacks().tend(now), now + longest), now + tend_at_least);
+      tend_at = std::min(std::max(tend(now), now + longest), now + tend_at_least);
     }
   }
 }
 
-// Until a worker is busy. What stacks hold that nobody needs is given back first.
+// Returns: when there is something to give back again; no_deadline if nothing is left.
+clock::time_point monitor::tend(clock::time_point now) noexcept {
+  return std::min(home_.stacks().tend(now), keep_up(now, home_.blocking()));
+}
+
+// Until a worker is busy. What is held that nobody needs is given back first.
 void monitor::sleep(std::uint32_t called) noexcept {
   asleep_.store(true, memory_order_seq_cst);  // order: before the look; see the top.
   while (home_.is_idle() && called_.load(memory_order_acquire) == called) {
     const clock::time_point now = clock::now();
-    const clock::time_point again = home_.stacks().tend(now);
+    const clock::time_point again = tend(now);
     if (again == no_deadline) {
       futex_wait(called_, called);
     } else {

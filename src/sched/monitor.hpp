@@ -38,6 +38,7 @@ class monitor {
  private:
   void loop() noexcept;
   void sleep(std::uint32_t called) noexcept;
+  clock::time_point tend(clock::time_point now) noexcept;
   // What a look has found: work for somebody idle; who could help, or may need help; all get on.
   enum class found : std::uint8_t { work, idlers, nothing };
 

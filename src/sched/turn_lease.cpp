@@ -16,7 +16,8 @@ struct lasting_turn {
 };
 
 detail::spin_lock lock;
-lasting_turn* unused = nullptr;  // Under lock.
+lasting_turn* unused = nullptr;  // Under lock, as the next.
+std::uint32_t made = 0;
 
 }  // namespace
 
@@ -30,6 +31,8 @@ turn_lease::turn_lease() {
   if (mine == nullptr) {
     mine = new lasting_turn;
     mine->turn.is_lasting = true;
+    const detail::spin_guard guard{lock};
+    mine->turn.number = made++;
   }
   turn_ = &mine->turn;
 }

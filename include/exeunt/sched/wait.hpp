@@ -221,6 +221,7 @@ struct turn {
   };
 
   std::uint32_t operations = 0;  ///< that succeeded without parking, since the last switch
+  std::uint32_t number = 0;      ///< of a worker: the first is 0; small, as turns are used again
   bool is_lasting = false;       ///< a worker's
   bool unfenced = false;         ///< what it did in a lock may not be seen by others yet
   hold holds[holds_max];
