@@ -36,6 +36,7 @@
 #include <exeunt/sync/map.hpp>
 #include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/once.hpp>
+#include <exeunt/sync/pool.hpp>
 #include <exeunt/sync/queue.hpp>
 #include <exeunt/sync/rate_limiter.hpp>
 #include <exeunt/sync/read_mostly_mutex.hpp>

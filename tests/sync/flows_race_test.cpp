@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What maps, queues, singleflights and rate limiters do not order. ThreadSanitizer is the judge;
-// what they do order is in their own tests.
+// What maps, pools, queues, singleflights and rate limiters do not order. ThreadSanitizer is the
+// judge; what they do order is in their own tests.
 
 #include <gtest/gtest.h>
 
@@ -14,6 +14,7 @@
 
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sync/map.hpp>
+#include <exeunt/sync/pool.hpp>
 #include <exeunt/sync/queue.hpp>
 #include <exeunt/sync/rate_limiter.hpp>
 #include <exeunt/sync/singleflight.hpp>
@@ -60,6 +61,40 @@ TEST_F(flows_race_death_test, the_size_of_a_map) {
   EXEUNT_EXPECT_RACE("one", "two", [] {
     map<int, int> numbers;
     write_in_turn([&] { numbers.store(1, 1); }, [&] { static_cast<void>(numbers.size()); });
+  });
+}
+
+TEST_F(flows_race_death_test, rd_24_an_object_that_was_given_back) {
+  EXEUNT_EXPECT_RACE("one", "two", [] {
+    pool<int> numbers{{.limits = {.per_worker = 0}}};  // So that the second gets the first's.
+    std::atomic<int*> given = nullptr;                 // Relaxed, as the next: orders nothing.
+    std::atomic<bool> taken = false;
+    wait_group over;
+    over.go({.name = "one"}, [&] {
+      auto mine = numbers.get();
+      int* const kept = mine.get();
+      mine.reset();
+      given.store(kept, std::memory_order_relaxed);
+      while (!taken.load(std::memory_order_relaxed)) yield();
+      *kept = 1;
+    });
+    over.go({.name = "two"}, [&] {
+      while (given.load(std::memory_order_relaxed) == nullptr) yield();
+      auto mine = numbers.get();
+      EXPECT_EQ(mine.get(), given.load(std::memory_order_relaxed));
+      *mine = 2;
+      taken.store(true, std::memory_order_relaxed);
+      static_cast<void>(mine.release().release());  // Until both are through.
+    });
+    over.wait();
+    delete given.load(std::memory_order_relaxed);
+  });
+}
+
+TEST_F(flows_race_death_test, two_objects_of_a_pool) {
+  EXEUNT_EXPECT_RACE("one", "two", [] {
+    pool<int> numbers;
+    write_in_turn([&] { numbers.get().reset(); }, [&] { numbers.put(std::make_unique<int>(2)); });
   });
 }
 
