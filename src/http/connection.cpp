@@ -156,7 +156,7 @@ void http_connection::run() noexcept {
 }
 
 void http_connection::run_exchange(stage before, bool last_call) noexcept {
-  std::unique_ptr<http_exchange> exchange;
+  pooled<http_exchange> exchange;
   auto next = http_exchange::next::close;
   // What handlers and logs throw is caught closer to them; this is memory that could not be had.
   const auto thrown = call_caught([&] {
@@ -167,10 +167,11 @@ void http_connection::run_exchange(stage before, bool last_call) noexcept {
     report_panic(*thrown);
     static_cast<void>(unwatch());
     handling_ended();  // Before the exchange goes, which has the texts that in_flight() reads.
+    static_cast<void>(exchange.release());  // Nobody knows what it is like now.
     return end();
   }
   if (next != http_exchange::next::nothing_came) was_used_ = true;
-  core_->give_exchange(std::move(exchange));
+  exchange.reset();
   switch (next) {
     case http_exchange::next::nothing_came:
       if (last_call || core_->drained()) {

@@ -42,8 +42,6 @@ constexpr clock::duration handshake_step = std::chrono::milliseconds{10};
 constexpr clock::duration shortage_step = std::chrono::milliseconds{5};
 // After the cut, for handlers that obey their contexts.
 constexpr clock::duration cut_grace = std::chrono::milliseconds{100};
-// Exchanges kept for the next requests.
-constexpr std::size_t spare_exchanges = 64;
 
 // Unlocks what its maker has locked.
 class unlocking {
@@ -79,9 +77,9 @@ http_core::http_core(http::config&& given)
       heads_node_{cancel_node::make(nullptr)},
       requests_{cancel_node::make(nullptr)},
       heads_{make_context(context::background(), heads_node_, "http::server heads")},
-      served_{ref_ptr<completion>::adopt(new completion)} {
+      served_{ref_ptr<completion>::adopt(new completion)},
+      exchanges_{{.make = [this] { return http_exchange{*this}; }, .limits = options.spare}} {
   EXEUNT_ASSERT(static_cast<bool>(options.handler), "an http::server needs a handler");
-  exchanges_.reserve(spare_exchanges);
 }
 
 http_core::~http_core() = default;
@@ -501,22 +499,6 @@ context http_core::make_request_context(const ref_ptr<cancel_node>& node) const 
   return make_context(*values_, node, "http::request");
 }
 
-std::unique_ptr<http_exchange> http_core::take_exchange() {
-  {
-    const ordered_guard guard{lock_};
-    if (!exchanges_.empty()) {
-      auto spare = std::move(exchanges_.back());
-      exchanges_.pop_back();
-      return spare;
-    }
-  }
-  return std::make_unique<http_exchange>(*this);
-}
-
-void http_core::give_exchange(std::unique_ptr<http_exchange> done) noexcept {
-  const ordered_guard guard{lock_};
-  // The room was reserved. What is not kept is freed by the caller's argument, after the guard.
-  if (exchanges_.size() < spare_exchanges) exchanges_.push_back(std::move(done));
-}
+pooled<http_exchange> http_core::take_exchange() { return exchanges_.get(); }
 
 }  // namespace exeunt::detail

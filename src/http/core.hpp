@@ -21,8 +21,10 @@
 #include <exeunt/net/listener.hpp>
 #include <exeunt/sched/cancel.hpp>
 #include <exeunt/sync/mutex.hpp>
+#include <exeunt/sync/pool.hpp>
 
 #include "http/connection.hpp"
+#include "http/exchange.hpp"
 
 namespace exeunt::detail {
 
@@ -73,8 +75,8 @@ class http_core final : public ref_counted {
 
   // For connections.
   void remove(http_connection& connection) noexcept;
-  [[nodiscard]] std::unique_ptr<http_exchange> take_exchange();
-  void give_exchange(std::unique_ptr<http_exchange> done) noexcept;
+  /// What a connection needs while it is not idle. Throws: std::bad_alloc.
+  [[nodiscard]] pooled<http_exchange> take_exchange();
   /// How a parked or half-read connection was ended by the stop, for the last log line.
   void count_idle() noexcept { idle_ended_.fetch_add(1, memory_order_relaxed); }
   void count_half_head() noexcept { heads_ended_.fetch_add(1, memory_order_relaxed); }
@@ -113,7 +115,6 @@ class http_core final : public ref_counted {
   bool awaits_empty_ = false;
   ref_ptr<completion> empty_;
   std::vector<unique_function<void()>> hooks_;
-  std::vector<std::unique_ptr<http_exchange>> exchanges_;
 
   atomic<bool> stopping_{false};
   atomic<bool> closing_{false};
@@ -130,6 +131,7 @@ class http_core final : public ref_counted {
   std::optional<context> values_;     // Of the context of serve(). Set before phase `serving`.
   const ref_ptr<completion> served_;  // serve() is over; then outcome_ is fixed.
   result<> outcome_;
+  pool<http_exchange> exchanges_;
 };
 
 }  // namespace exeunt::detail

@@ -20,6 +20,7 @@
 #include <exeunt/http/request.hpp>
 #include <exeunt/http/response.hpp>
 #include <exeunt/net/address.hpp>
+#include <exeunt/sync/pool.hpp>
 
 namespace exeunt::detail {
 class http_core;
@@ -72,6 +73,10 @@ struct config {
   std::uint32_t max_header_fields = 100;
   /// Body, in bytes: then 413, at once if Content-Length says so.
   std::uint64_t body_limit = 1024 * 1024;
+  /// What is kept of that which a connection needs while it is not idle, for the next one: a buffer
+  /// of header_limit and 4 KiB more, room for max_header_fields, the response's texts. One that has
+  /// none makes it anew.
+  pool_limits spare = {.per_worker = 16, .common = 64};
 
   /// Called after each response by the fiber that wrote it, so by many at once. Empty: off. What
   /// this one or the next throws is reported as a panic, and changes nothing else.
