@@ -55,8 +55,7 @@ class select_run {
         ready_{memory.ready} {}
 
   std::size_t run() noexcept {
-    // order: relaxed; as in step().
-    if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
+    if (any_simulation()) [[unlikely]]
       check_all_made_here();
     const std::uint32_t seen = look_around();
     if (seen != 0) {

@@ -227,10 +227,10 @@ std::uint64_t next_source_id() noexcept {
   return last.fetch_add(1, memory_order_relaxed) + 1;  // order: only uniqueness counts.
 }
 
-atomic<int> simulations{0};
+atomic<unsigned> watchers{0};
 
 bool is_simulated() noexcept {
-  if (simulations.load(memory_order_relaxed) == 0) return false;  // order: as in step().
+  if (!any_simulation()) return false;
   const worker* const here = sched::this_worker();
   return here != nullptr && here->home().seam().chooser != nullptr;
 }
@@ -243,7 +243,7 @@ void step_simulated(const char* call, const void* on) noexcept {
 }
 
 std::uint32_t simulation_here() noexcept {
-  if (simulations.load(memory_order_relaxed) == 0) return 0;  // order: as in step().
+  if (!any_simulation()) return 0;
   const worker* const here = sched::this_worker();
   if (here == nullptr || here->home().seam().chooser == nullptr) return 0;
   return here->home().seam().chooser->number();

@@ -23,7 +23,7 @@ void count_bytes(std::ptrdiff_t change) noexcept {
   // starting a thread.
   if (!somebody_counts.load(detail::memory_order_relaxed)) [[unlikely]]
     somebody_counts.store(true, detail::memory_order_relaxed);
-  if (detail::simulations.load(detail::memory_order_relaxed) == 0) return;
+  if (!detail::any_simulation()) return;
   if (world* const here = world::of_this_thread()) here->count_bytes(change);
 }
 

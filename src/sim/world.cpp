@@ -93,7 +93,7 @@ world::world(choices& source, extras with)
     fail_by("an exception left a fiber: ", panic.what);
   };
   // order: relaxed; what is simulated is started after this.
-  detail::simulations.fetch_add(1, memory_order_relaxed);
+  detail::watchers.fetch_add(detail::one_simulation, memory_order_relaxed);
   runtime_.emplace(std::move(options));
 }
 

@@ -68,8 +68,7 @@ namespace {
 
 read_mostly_mutex::shard& read_mostly_mutex::this_shard() noexcept {
   // A simulation repeats, and tries readers that unlock elsewhere.
-  // order: relaxed; a simulation begins by starting a fiber.
-  if (detail::simulations.load(detail::memory_order_relaxed) != 0 && detail::is_simulated()) {
+  if (detail::any_simulation() && detail::is_simulated()) {
     return shards_[detail::choose_below(2)];
   }
   return shards_[this_cpu() % shards];

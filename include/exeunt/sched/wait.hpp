@@ -253,8 +253,18 @@ EXEUNT_NO_TSAN inline void checkpoint(turn& here) noexcept {
 }
 EXEUNT_NO_TSAN inline void checkpoint() noexcept { checkpoint(this_turn()); }
 
-/// How many simulated runtimes there have been in this process.
-EXEUNT_API extern atomic<int> simulations;
+/// Who wants to know what is done with locks, channels and their like: the detector of lock orders
+/// (bit watches_locks), and, in steps of one_simulation, as many simulated runtimes as there have
+/// been in this process. In one word, so that a lock nobody watches costs one load.
+EXEUNT_API extern atomic<unsigned> watchers;
+inline constexpr unsigned watches_locks = 1;
+inline constexpr unsigned one_simulation = 2;
+
+/// Whether there has been a simulated runtime.
+EXEUNT_NO_TSAN inline bool any_simulation() noexcept {
+  // order: relaxed; a simulation begins by starting a fiber.
+  return watchers.load(memory_order_relaxed) >= one_simulation;
+}
 EXEUNT_API void step_simulated(const char* call, const void* on) noexcept;
 /// What is done with a channel, a lock, a group, a timer or a cancel begins with this: a simulation
 /// may let another fiber run before it. In production it is a load and a branch. `call` names what
@@ -264,8 +274,7 @@ EXEUNT_NO_TSAN inline void step(const char* call, const void* on = nullptr) noex
   static_cast<void>(call), static_cast<void>(on);
   return;  // Each atomic operation is one.
 #endif
-  // order: relaxed; a simulation begins by starting a fiber.
-  if (simulations.load(memory_order_relaxed) != 0) [[unlikely]]
+  if (any_simulation()) [[unlikely]]
     step_simulated(call, on);
 }
 
@@ -276,8 +285,7 @@ EXEUNT_NO_TSAN inline void step(const char* call, const void* on = nullptr) noex
 EXEUNT_API void check_made_here(const char* call, std::uint32_t made_in) noexcept;
 /// step() and check_made_here() for the price of one.
 EXEUNT_NO_TSAN inline void step(const char* call, const void* on, std::uint32_t made_in) noexcept {
-  // order: as in step().
-  if (simulations.load(memory_order_relaxed) == 0) [[likely]]
+  if (!any_simulation()) [[likely]]
     return;
   check_made_here(call, made_in);
   step(call, on);
