@@ -87,6 +87,13 @@ fiber_locals*& locals_of_caller() noexcept {
   return locals_at(*here);
 }
 
+held_locks*& held_of_caller() noexcept {
+  thread_state* here = &state;
+  asm volatile("" : "+r"(here) : : "memory");
+  fiber* const running = this_fiber_block();
+  return running == nullptr ? here->held : running->held;
+}
+
 }  // namespace exeunt::sched
 
 namespace exeunt::detail {

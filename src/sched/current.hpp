@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <exeunt/base/atomic.hpp>
@@ -22,6 +23,7 @@ namespace exeunt::sched {
 class worker;
 struct fiber;
 struct fiber_locals;
+struct held_locks;
 
 /// A plain thread's side of a park: 0 while it waits, 1 when woken; a futex.
 struct thread_block {
@@ -35,10 +37,14 @@ struct thread_state {
   thread_block block;
   detail::random_source random{0};
   bool seeded = false;
-  detail::turn own_turn;            ///< of a thread that is no worker
-  bool hides_broken_pipes = false;  ///< blocks SIGPIPE, which its forked children must not
-  bool in_hook = false;             ///< a switch hook is being called
-  fiber_locals* locals = nullptr;   ///< the thread's own, while it runs no fiber
+  detail::turn own_turn;                  ///< of a thread that is no worker
+  bool hides_broken_pipes = false;        ///< blocks SIGPIPE, which its forked children must not
+  bool in_hook = false;                   ///< a switch hook is being called
+  bool in_detector = false;               ///< of lock orders: what it calls is not watched
+  fiber_locals* locals = nullptr;         ///< the thread's own, while it runs no fiber
+  held_locks* held = nullptr;             ///< the same; see held_locks.hpp
+  const std::byte* stack_base = nullptr;  ///< the thread's own; null until somebody asks
+  const std::byte* stack_end = nullptr;
 };
 
 /// The calling thread's state. Ask again after whatever may park: a fiber may wake on another
@@ -90,5 +96,7 @@ inline bool forked_without_exec() noexcept {
 
 /// Where the running fiber has its locals, or the plain thread.
 [[gnu::noinline]] fiber_locals*& locals_of_caller() noexcept;
+/// Where it has the list of the locks that it holds; see held_locks.hpp.
+[[gnu::noinline]] held_locks*& held_of_caller() noexcept;
 
 }  // namespace exeunt::sched

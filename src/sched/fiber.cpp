@@ -14,6 +14,8 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/base/race.hpp>
 
+#include "sched/held_locks.hpp"
+
 namespace exeunt::sched {
 
 #if !EXEUNT_ASAN && !EXEUNT_TSAN
@@ -22,7 +24,10 @@ static_assert(sizeof(fiber) <= 256, "a parked fiber costs this and one page");
 
 fiber_slabs::~fiber_slabs() {
   const detail::race_ignore own;
-  for (fiber* const slab : slabs_) delete[] slab;
+  for (fiber* const slab : slabs_) {
+    for (std::size_t i = 0; i < slab_fibers; ++i) drop_held(slab[i].held);  // Of the abandoned.
+    delete[] slab;
+  }
 }
 
 void fiber_slabs::grow() {

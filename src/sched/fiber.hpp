@@ -23,6 +23,7 @@ namespace exeunt::sched {
 
 class runtime_core;
 struct fiber_locals;
+struct held_locks;
 
 /// Legal moves: free -> ready -> {parked, free}; parked -> ready. One that runs is ready, and on
 /// its stack.
@@ -58,6 +59,7 @@ struct alignas(64) fiber {
   std::source_location started_at;
   unique_function<void()> body;
   fiber_locals* locals = nullptr;  ///< see fiber_locals.hpp
+  held_locks* held = nullptr;      ///< see held_locks.hpp
   char name[32] = "";
 #if EXEUNT_ASAN || EXEUNT_TSAN
   arch::san_context san;

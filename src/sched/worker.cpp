@@ -565,6 +565,8 @@ namespace {
   self.body = nullptr;
   if (self.locals != nullptr) [[unlikely]]
     destroy_locals(self);
+  if (self.held != nullptr) [[unlikely]]
+    drop_held(self.held);
 #if EXEUNT_TSAN
   // The driver of a simulation goes on when all have ended.
   if (self.home->seam().chooser != nullptr) detail::race_release(self.home);

@@ -20,6 +20,7 @@
 #include "arch/stack.hpp"
 #include "arch/switch.hpp"
 #include "sched/fiber.hpp"
+#include "sched/held_locks.hpp"
 #include "sched/run_queue.hpp"
 #include "sched/turn_lease.hpp"
 
@@ -60,6 +61,7 @@ enum class standing : std::uint8_t {
 class worker : public detail::list_hook<idle_tag> {
  public:
   worker(runtime_core& home, unsigned index, std::uint64_t seed);
+  ~worker() { drop_held(spare_held); }
   worker(const worker&) = delete;
   worker& operator=(const worker&) = delete;
 
@@ -244,6 +246,8 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<std::uint64_t> sleeps{0};
 
   worker_sight seen;  ///< the monitor's
+
+  held_locks* spare_held = nullptr;  ///< owner only: an empty list for the next one that locks
 };
 
 }  // namespace exeunt::sched
