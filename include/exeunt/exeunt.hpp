@@ -33,6 +33,7 @@
 #include <exeunt/sync/atomic_value.hpp>
 #include <exeunt/sync/basic_mutex.hpp>
 #include <exeunt/sync/condition_variable.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/map.hpp>
 #include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/once.hpp>

@@ -24,6 +24,7 @@
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
 
+#include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
 namespace exeunt {
@@ -33,6 +34,7 @@ using detail::lock_state;
 using detail::memory_order_acquire;
 using detail::memory_order_relaxed;
 using detail::memory_order_release;
+using detail::order_watch;
 using detail::queued_waiter;
 using detail::spin_guard;
 using detail::wait_end;
@@ -245,48 +247,71 @@ void let_go(spinning, lock_state& m) noexcept {
   }
 }
 
+// --- for all three
+
+detail::lock_name name_of(const basic_mutex<barging>* lock) noexcept {
+  return {lock, detail::lock_form::barging};
+}
+detail::lock_name name_of(const basic_mutex<handoff>* lock) noexcept {
+  return {lock, detail::lock_form::handoff};
+}
+detail::lock_name name_of(const basic_mutex<spinning>* lock) noexcept {
+  return {lock, detail::lock_form::spinning};
+}
+
 }  // namespace
 
 template <lock_policy Policy>
 void basic_mutex<Policy>::lock() noexcept {
-  detail::step("mutex lock", this);
-  if (take(Policy{}, state_)) return;
-  detail::checkpoint();
-  static_cast<void>(acquire(Policy{}, state_, nullptr, no_deadline));
+  const order_watch watch{"mutex lock", state_.order, name_of(this)};
+  watch.may_wait();
+  if (!take(Policy{}, state_)) {
+    detail::checkpoint();
+    static_cast<void>(acquire(Policy{}, state_, nullptr, no_deadline));
+  }
+  watch.took();
 }
 
 template <lock_policy Policy>
 result<> basic_mutex<Policy>::lock(const context& ctx) noexcept {
-  detail::step("mutex lock", this);
-  return detail::acquire_until(ctx, [this](cancel_node* cancel) {
+  const order_watch watch{"mutex lock", state_.order, name_of(this)};
+  const result<> locked = detail::acquire_until(ctx, [&](cancel_node* cancel) {
+    watch.may_wait();
     if (take(Policy{}, state_)) return wait_end::claimed;
     detail::checkpoint();
     return acquire(Policy{}, state_, cancel, no_deadline);
   });
+  if (locked) watch.took();
+  return locked;
 }
 
 template <lock_policy Policy>
 bool basic_mutex<Policy>::try_lock() noexcept {
-  detail::step("mutex lock", this);
-  return take(Policy{}, state_);
+  const order_watch watch{"mutex lock", state_.order, name_of(this)};
+  return watch.took_if(take(Policy{}, state_));
 }
 
 template <lock_policy Policy>
 bool basic_mutex<Policy>::try_lock_for(clock::duration d) noexcept {
+  const order_watch watch{nullptr, state_.order, name_of(this)};
+  if (d > clock::duration::zero()) watch.may_wait();
   return try_lock() || (d > clock::duration::zero() && try_lock_until(deadline_after(d)));
 }
 
 template <lock_policy Policy>
 bool basic_mutex<Policy>::try_lock_until(clock::time_point deadline) noexcept {
+  const order_watch watch{nullptr, state_.order, name_of(this)};
+  watch.may_wait(deadline);
   if (try_lock()) return true;
   if (deadline <= clock::now()) return false;
   detail::checkpoint();
-  return acquire(Policy{}, state_, nullptr, deadline) == wait_end::claimed;
+  return watch.took_if(acquire(Policy{}, state_, nullptr, deadline) == wait_end::claimed);
 }
 
 template <lock_policy Policy>
 void basic_mutex<Policy>::unlock() noexcept {
-  detail::step("mutex unlock", this);
+  if (detail::is_watched()) [[unlikely]]
+    detail::watch_unlock("mutex unlock", this, state_.order);
   detail::race_release(&state_);
   let_go(Policy{}, state_);
 }

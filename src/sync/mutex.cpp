@@ -33,6 +33,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/context/context.hpp>
 
+#include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
 namespace exeunt {
@@ -40,6 +41,7 @@ namespace exeunt {
 using detail::memory_order_acquire;
 using detail::memory_order_relaxed;
 using detail::memory_order_release;
+using detail::order_watch;
 using detail::queued_waiter;
 using detail::spin_guard;
 using detail::wait_end;
@@ -64,16 +66,26 @@ bool several_cpus() noexcept {
   return several;
 }
 
+detail::lock_name name_of(const mutex* lock) noexcept { return {lock, detail::lock_form::mutex}; }
+
 }  // namespace
 
+void mutex::lock_watched() noexcept {
+  const order_watch watch{"mutex lock", order_, name_of(this)};
+  watch.may_wait();
+  if (!take()) lock_slowly();
+  watch.took();
+}
+
 bool mutex::try_lock() noexcept {
-  detail::step("mutex lock", this);
+  const order_watch watch{"mutex lock", order_, name_of(this)};
   std::uint32_t state = state_.load(memory_order_relaxed);  // order: the exchange decides.
   while ((state & (locked_bit | starving_bit)) == 0) {
     // order: acquire, pairs with the release in unlock().
     if (state_.compare_exchange_weak(state, state | locked_bit, memory_order_acquire,
                                      memory_order_relaxed)) {
       detail::race_acquire(this);
+      watch.took();
       return true;
     }
   }
@@ -83,19 +95,27 @@ bool mutex::try_lock() noexcept {
 void mutex::lock_slowly() noexcept { static_cast<void>(acquire(nullptr, no_deadline)); }
 
 result<> mutex::lock(const context& ctx) noexcept {
-  detail::step("mutex lock", this);
-  return detail::acquire_until(
-      ctx, [this](detail::cancel_node* cancel) { return acquire(cancel, no_deadline); });
+  const order_watch watch{"mutex lock", order_, name_of(this)};
+  const result<> locked = detail::acquire_until(ctx, [&](detail::cancel_node* cancel) {
+    watch.may_wait();
+    return acquire(cancel, no_deadline);
+  });
+  if (locked) watch.took();
+  return locked;
 }
 
 bool mutex::try_lock_for(clock::duration d) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this)};
+  if (d > clock::duration::zero()) watch.may_wait();
   return try_lock() || (d > clock::duration::zero() && try_lock_until(deadline_after(d)));
 }
 
 bool mutex::try_lock_until(clock::time_point deadline) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this)};
+  watch.may_wait(deadline);
   if (try_lock()) return true;
   if (deadline <= clock::now()) return false;
-  return acquire(nullptr, deadline) == wait_end::claimed;
+  return watch.took_if(acquire(nullptr, deadline) == wait_end::claimed);
 }
 
 wait_end mutex::acquire(detail::cancel_node* cancel, clock::time_point deadline) noexcept {

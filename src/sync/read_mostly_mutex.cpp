@@ -37,12 +37,14 @@
 #include <exeunt/base/race.hpp>
 #include <exeunt/context/context.hpp>
 
+#include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
 namespace exeunt {
 
 using detail::memory_order_release;
 using detail::memory_order_seq_cst;
+using detail::order_watch;
 using detail::queued_waiter;
 using detail::spin_guard;
 using detail::wait_end;
@@ -62,6 +64,10 @@ namespace {
   }
 #endif
   return static_cast<unsigned>(::sched_getcpu());
+}
+
+detail::lock_name name_of(const read_mostly_mutex* lock) noexcept {
+  return {lock, detail::lock_form::read_mostly};
 }
 
 }  // namespace
@@ -168,21 +174,27 @@ void read_mostly_mutex::told_to_writer() const noexcept {
 }
 
 void read_mostly_mutex::lock() noexcept {
-  detail::step("read_mostly_mutex lock", this);
+  const order_watch watch{"read_mostly_mutex lock", order_, name_of(this)};
+  watch.may_wait();
   static_cast<void>(acquire(nullptr, no_deadline));
   told_to_writer();
+  watch.took();
 }
 
 result<> read_mostly_mutex::lock(const context& ctx) noexcept {
-  detail::step("read_mostly_mutex lock", this);
-  const result<> locked = detail::acquire_until(
-      ctx, [this](detail::cancel_node* cancel) { return acquire(cancel, no_deadline); });
-  if (locked) told_to_writer();
+  const order_watch watch{"read_mostly_mutex lock", order_, name_of(this)};
+  const result<> locked = detail::acquire_until(ctx, [&](detail::cancel_node* cancel) {
+    watch.may_wait();
+    return acquire(cancel, no_deadline);
+  });
+  if (!locked) return locked;
+  told_to_writer();
+  watch.took();
   return locked;
 }
 
 bool read_mostly_mutex::try_lock() noexcept {
-  detail::step("read_mostly_mutex lock", this);
+  const order_watch watch{"read_mostly_mutex lock", order_, name_of(this)};
   if (!turns_.take()) return false;
   writer_.store(1, memory_order_seq_cst);
   if (!all_left()) {
@@ -190,6 +202,7 @@ bool read_mostly_mutex::try_lock() noexcept {
     return false;
   }
   told_to_writer();
+  watch.took();
   return true;
 }
 
@@ -199,14 +212,17 @@ bool read_mostly_mutex::try_lock_for(clock::duration d) noexcept {
 
 bool read_mostly_mutex::try_lock_until(clock::time_point deadline) noexcept {
   if (deadline <= clock::now()) return try_lock();
-  detail::step("read_mostly_mutex lock", this);
+  const order_watch watch{"read_mostly_mutex lock", order_, name_of(this)};
+  watch.may_wait();
   if (acquire(nullptr, deadline) != wait_end::claimed) return false;
   told_to_writer();
+  watch.took();
   return true;
 }
 
 void read_mostly_mutex::unlock() noexcept {
-  detail::step("read_mostly_mutex unlock", this);
+  if (detail::is_watched()) [[unlikely]]
+    detail::watch_unlock("read_mostly_mutex unlock", this, order_);
   // order: relaxed; set by the caller's own lock(), if he keeps the rules.
   if (writer_.load(detail::memory_order_relaxed) == 0) {
     detail::fatal("unlock of a read_mostly_mutex that no writer holds");
@@ -216,44 +232,57 @@ void read_mostly_mutex::unlock() noexcept {
 }
 
 void read_mostly_mutex::lock_shared() noexcept {
-  detail::step("read_mostly_mutex lock_shared", this);
+  const order_watch watch{"read_mostly_mutex lock_shared", order_, name_of(this), true};
+  watch.may_wait();
   static_cast<void>(acquire_shared(nullptr, no_deadline));
   detail::race_acquire(this);
+  watch.took();
 }
 
 result<> read_mostly_mutex::lock_shared(const context& ctx) noexcept {
-  detail::step("read_mostly_mutex lock_shared", this);
-  const result<> locked = detail::acquire_until(
-      ctx, [this](detail::cancel_node* cancel) { return acquire_shared(cancel, no_deadline); });
-  if (locked) detail::race_acquire(this);
+  const order_watch watch{"read_mostly_mutex lock_shared", order_, name_of(this), true};
+  const result<> locked = detail::acquire_until(ctx, [&](detail::cancel_node* cancel) {
+    watch.may_wait();
+    return acquire_shared(cancel, no_deadline);
+  });
+  if (!locked) return locked;
+  detail::race_acquire(this);
+  watch.took();
   return locked;
 }
 
 bool read_mostly_mutex::try_lock_shared() noexcept {
-  detail::step("read_mostly_mutex lock_shared", this);
+  const order_watch watch{"read_mostly_mutex lock_shared", order_, name_of(this), true};
   if (!enter()) {
     if (!turns_.take_shared()) return false;
     convert();
   }
   detail::race_acquire(this);
+  watch.took();
   return true;
 }
 
 bool read_mostly_mutex::try_lock_shared_for(clock::duration d) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this), true};
+  if (d > clock::duration::zero()) watch.may_wait();
   return try_lock_shared() ||
          (d > clock::duration::zero() && try_lock_shared_until(deadline_after(d)));
 }
 
 bool read_mostly_mutex::try_lock_shared_until(clock::time_point deadline) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this), true};
+  watch.may_wait(deadline);
   if (try_lock_shared()) return true;
   if (deadline <= clock::now()) return false;
   if (acquire_shared(nullptr, deadline) != wait_end::claimed) return false;
   detail::race_acquire(this);
+  watch.took();
   return true;
 }
 
 void read_mostly_mutex::unlock_shared() noexcept {
-  detail::step("read_mostly_mutex unlock_shared", this);
+  if (detail::is_watched()) [[unlikely]]
+    detail::watch_unlock("read_mostly_mutex unlock_shared", this, order_, true);
   detail::race_release(&shards_);
   leave(this_shard());
 }

@@ -28,6 +28,7 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/context/context.hpp>
 
+#include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
 namespace exeunt {
@@ -35,9 +36,50 @@ namespace exeunt {
 using detail::memory_order_acquire;
 using detail::memory_order_relaxed;
 using detail::memory_order_release;
+using detail::order_watch;
 using detail::queued_waiter;
 using detail::spin_guard;
 using detail::wait_end;
+
+namespace {
+
+detail::lock_name name_of(const shared_mutex* lock) noexcept {
+  return {lock, detail::lock_form::shared};
+}
+
+}  // namespace
+
+void shared_mutex::lock_watched() noexcept {
+  const order_watch watch{"shared_mutex lock", order_, name_of(this)};
+  watch.may_wait();
+  if (!take()) lock_slowly();
+  told_to_writer();
+  watch.took();
+}
+
+void shared_mutex::lock_shared_watched() noexcept {
+  const order_watch watch{"shared_mutex lock_shared", order_, name_of(this), true};
+  watch.may_wait();
+  if (!take_shared()) lock_shared_slowly();
+  detail::race_acquire(this);
+  watch.took();
+}
+
+bool shared_mutex::try_lock_watched() noexcept {
+  const order_watch watch{"shared_mutex lock", order_, name_of(this)};
+  if (!take()) return false;
+  told_to_writer();
+  watch.took();
+  return true;
+}
+
+bool shared_mutex::try_lock_shared_watched() noexcept {
+  const order_watch watch{"shared_mutex lock_shared", order_, name_of(this), true};
+  if (!take_shared()) return false;
+  detail::race_acquire(this);
+  watch.took();
+  return true;
+}
 
 void shared_mutex::lock_slowly() noexcept { static_cast<void>(acquire(nullptr, no_deadline)); }
 
@@ -46,45 +88,61 @@ void shared_mutex::lock_shared_slowly() noexcept {
 }
 
 result<> shared_mutex::lock(const context& ctx) noexcept {
-  detail::step("shared_mutex lock", this);
-  const result<> locked = detail::acquire_until(ctx, [this](detail::cancel_node* cancel) {
+  const order_watch watch{"shared_mutex lock", order_, name_of(this)};
+  const result<> locked = detail::acquire_until(ctx, [&](detail::cancel_node* cancel) {
+    watch.may_wait();
     return take() ? wait_end::claimed : acquire(cancel, no_deadline);
   });
-  if (locked) told_to_writer();
+  if (!locked) return locked;
+  told_to_writer();
+  watch.took();
   return locked;
 }
 
 result<> shared_mutex::lock_shared(const context& ctx) noexcept {
-  detail::step("shared_mutex lock_shared", this);
-  const result<> locked = detail::acquire_until(ctx, [this](detail::cancel_node* cancel) {
+  const order_watch watch{"shared_mutex lock_shared", order_, name_of(this), true};
+  const result<> locked = detail::acquire_until(ctx, [&](detail::cancel_node* cancel) {
+    watch.may_wait();
     return take_shared() ? wait_end::claimed : acquire_shared(cancel, no_deadline);
   });
-  if (locked) detail::race_acquire(this);
+  if (!locked) return locked;
+  detail::race_acquire(this);
+  watch.took();
   return locked;
 }
 
 bool shared_mutex::try_lock_for(clock::duration d) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this)};
+  if (d > clock::duration::zero()) watch.may_wait();
   return try_lock() || (d > clock::duration::zero() && try_lock_until(deadline_after(d)));
 }
 
 bool shared_mutex::try_lock_until(clock::time_point deadline) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this)};
+  watch.may_wait(deadline);
   if (try_lock()) return true;
   if (deadline <= clock::now()) return false;
   if (acquire(nullptr, deadline) != wait_end::claimed) return false;
   told_to_writer();
+  watch.took();
   return true;
 }
 
 bool shared_mutex::try_lock_shared_for(clock::duration d) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this), true};
+  if (d > clock::duration::zero()) watch.may_wait();
   return try_lock_shared() ||
          (d > clock::duration::zero() && try_lock_shared_until(deadline_after(d)));
 }
 
 bool shared_mutex::try_lock_shared_until(clock::time_point deadline) noexcept {
+  const order_watch watch{nullptr, order_, name_of(this), true};
+  watch.may_wait(deadline);
   if (try_lock_shared()) return true;
   if (deadline <= clock::now()) return false;
   if (acquire_shared(nullptr, deadline) != wait_end::claimed) return false;
   detail::race_acquire(this);
+  watch.took();
   return true;
 }
 

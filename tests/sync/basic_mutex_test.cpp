@@ -17,6 +17,7 @@
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/explored.hpp"
+#include "support/lock_reports.hpp"
 #include "support/until_parked.hpp"
 #include "sync/mutex_shapes.hpp"
 
@@ -124,6 +125,7 @@ TEST_P(basic_mutex_test, try_lock_for_gets_what_is_unlocked_in_time) {
 }
 
 TEST_P(basic_mutex_test, a_context_that_ended_or_ends_gives_no_lock) {
+  const test::unwatched_locks on_purpose;  // It waits for a lock that it holds.
   run([] {
     each_policy([]<typename P>(P) {
       basic_mutex<P> m;
@@ -212,6 +214,7 @@ TEST(basic_mutex_forms, only_handoff_is_not_free_for_newcomers) {
 
 // On one worker the holder runs only if the spinner gives way.
 TEST(basic_mutex_forms, a_spinner_gives_way) {
+  const test::unwatched_locks on_purpose;  // It waits for a lock that it holds.
   test::run_on(1, [] {
     basic_mutex<spinning> m;
     wait_group holder;

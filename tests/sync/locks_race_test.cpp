@@ -9,6 +9,8 @@
 
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sync/basic_mutex.hpp>
+#include <exeunt/sync/lock_order.hpp>
+#include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/read_mostly_mutex.hpp>
 #include <exeunt/sync/shared_mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
@@ -119,6 +121,35 @@ void write_as_readers() {
 TEST_F(locks_race_death_test, readers_are_not_ordered) {
   EXEUNT_EXPECT_RACE("one", "two", [] { write_as_readers<shared_mutex>(); });
   EXEUNT_EXPECT_RACE("one", "two", [] { write_as_readers<read_mostly_mutex>(); });
+}
+
+// What the detector of lock orders notes orders nothing: neither a new order, nor a known one, nor
+// the end of a lock.
+void write_under_locks_of_their_own() {
+  set_lock_order(lock_order::report);
+  int v = 0;
+  wait_group over;
+  for (const char* const name : {"one", "two"}) {
+    over.go({.name = name}, [&] {
+      const auto lock_some = [&v](bool writes) {
+        mutex outer;
+        shared_mutex inner;
+        for (int round = 0; round < 2; ++round) {
+          const std::lock_guard first{outer};
+          const std::shared_lock second{inner};
+          if (writes) write(v);
+        }
+      };
+      lock_some(false);
+      lock_some(true);
+      lock_some(false);
+    });
+  }
+  over.wait();
+}
+
+TEST_F(locks_race_death_test, watching_orders_nothing) {
+  EXEUNT_EXPECT_RACE("one", "two", [] { write_under_locks_of_their_own(); });
 }
 
 // Nor are those that waited for the same writer.

@@ -7,14 +7,18 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <utility>
 
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/map.hpp>
+#include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/once.hpp>
 #include <exeunt/sync/rate_limiter.hpp>
 #include <exeunt/sync/semaphore.hpp>
+#include <exeunt/sync/shared_mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/allocations.hpp"
@@ -52,6 +56,28 @@ TEST_P(sync_allocation_test, sy_19_once_when_it_is_done) {
     });
     EXPECT_EQ(calls, 2);
   });
+}
+
+// Also those whose order is watched, and known.
+TEST_P(sync_allocation_test, locks) {
+  for (const lock_order mode : {lock_order::off, lock_order::report}) {
+    const lock_order before = set_lock_order(mode);
+    run([] {
+      mutex a;
+      shared_mutex b;
+      expect_no_allocation([&] {
+        a.lock();
+        a.unlock();
+        b.lock_shared();
+        b.unlock_shared();
+      });
+      expect_no_allocation([&] {
+        const std::lock_guard outer{a};
+        const std::lock_guard inner{b};
+      });
+    });
+    set_lock_order(before);
+  }
 }
 
 // SY-40.

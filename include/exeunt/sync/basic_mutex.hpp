@@ -15,6 +15,7 @@
 #include <exeunt/base/export.hpp>
 #include <exeunt/base/result.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/wait_queue.hpp>
 
 namespace exeunt {
@@ -45,9 +46,13 @@ concept lock_policy =
 
 namespace detail {
 struct lock_state {
+  constexpr lock_state() noexcept = default;
+  explicit constexpr lock_state(lock_rank rank) noexcept : order{rank} {}
+
   // The bits are explained in basic_mutex.cpp; 0 is free, with nobody waiting.
   atomic<std::uint32_t> word{0};
   spin_lock queue_lock;
+  order_mark order;
   wait_queue queue;
 };
 }  // namespace detail
@@ -66,6 +71,8 @@ template <lock_policy Policy>
 class EXEUNT_API basic_mutex {
  public:
   constexpr basic_mutex() noexcept = default;
+  /// With a place in an order; see lock_rank.
+  explicit constexpr basic_mutex(lock_rank rank) noexcept : state_{rank} {}
   basic_mutex(const basic_mutex&) = delete;
   basic_mutex& operator=(const basic_mutex&) = delete;
 

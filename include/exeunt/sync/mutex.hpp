@@ -11,6 +11,7 @@
 #include <exeunt/base/race.hpp>
 #include <exeunt/base/result.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/wait_queue.hpp>
 
 namespace exeunt {
@@ -35,22 +36,16 @@ class context;
 class EXEUNT_API mutex {
  public:
   constexpr mutex() noexcept = default;
+  /// With a place in an order; see lock_rank.
+  explicit constexpr mutex(lock_rank rank) noexcept : order_{rank} {}
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
 
   /// Blocks: until the lock is the caller's.
   EXEUNT_NO_TSAN void lock() noexcept {
-    detail::step("mutex lock", this);
-    std::uint32_t expected = 0;
-    // order: acquire, pairs with the release in unlock(); publishes what the lock guards.
-    if (__builtin_expect(
-            state_.compare_exchange_strong(expected, locked_bit, detail::memory_order_acquire,
-                                           detail::memory_order_relaxed),
-            1)) {
-      detail::race_acquire(this);
-      return;
-    }
-    lock_slowly();
+    if (detail::is_watched()) [[unlikely]]
+      return lock_watched();
+    if (!take()) lock_slowly();
   }
 
   /// As lock(), giving up when `ctx` ends.
@@ -73,7 +68,8 @@ class EXEUNT_API mutex {
   /// Wakes:   one waiter, if there are any.
   /// Asserts: the mutex is locked; unlock of an unlocked mutex ends the process.
   EXEUNT_NO_TSAN void unlock() noexcept {
-    detail::step("mutex unlock", this);
+    if (detail::is_watched()) [[unlikely]]
+      detail::watch_unlock("mutex unlock", this, order_);
     detail::race_release(this);
     std::uint32_t expected = locked_bit;
     // order: release, pairs with the acquire in lock().
@@ -90,6 +86,20 @@ class EXEUNT_API mutex {
   static constexpr std::uint32_t starving_bit = 4;  // Unlock hands over; newcomers queue.
   static constexpr std::uint32_t waiting_bit = 8;   // queue_ has somebody; set under queue_lock_.
 
+  EXEUNT_NO_TSAN bool take() noexcept {
+    std::uint32_t expected = 0;
+    // order: acquire, pairs with the release in unlock(); publishes what the lock guards.
+    if (__builtin_expect(
+            !state_.compare_exchange_strong(expected, locked_bit, detail::memory_order_acquire,
+                                            detail::memory_order_relaxed),
+            0)) {
+      return false;
+    }
+    detail::race_acquire(this);
+    return true;
+  }
+
+  void lock_watched() noexcept;
   void lock_slowly() noexcept;
   void unlock_slowly() noexcept;
   detail::wait_end acquire(detail::cancel_node* cancel, clock::time_point deadline) noexcept;
@@ -102,6 +112,7 @@ class EXEUNT_API mutex {
   detail::spin_lock queue_lock_;
   // Above 0: how many rounds to spin. Else: how many contended calls to go before trying again.
   detail::atomic<std::int8_t> spin_credit_{4};
+  detail::order_mark order_;
   detail::wait_queue queue_;
 };
 

@@ -12,6 +12,7 @@
 #include <exeunt/base/export.hpp>
 #include <exeunt/base/result.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/shared_mutex.hpp>
 #include <exeunt/sync/wait_queue.hpp>
 
@@ -40,6 +41,8 @@ class context;
 class EXEUNT_API read_mostly_mutex {
  public:
   constexpr read_mostly_mutex() noexcept = default;
+  /// With a place in an order; see lock_rank.
+  explicit constexpr read_mostly_mutex(lock_rank rank) noexcept : order_{rank} {}
   read_mostly_mutex(const read_mostly_mutex&) = delete;
   read_mostly_mutex& operator=(const read_mostly_mutex&) = delete;
 
@@ -116,6 +119,7 @@ class EXEUNT_API read_mostly_mutex {
   shared_mutex turns_;                       // Who is next, if it is not plain.
   detail::atomic<std::uint32_t> writer_{0};  // 1: a writer holds turns_, and waits or writes.
   detail::spin_lock queue_lock_;
+  detail::order_mark order_;
   detail::wait_queue queue_;  // The writer that waits for readers to leave.
   std::array<shard, shards> shards_;
 };

@@ -11,6 +11,7 @@
 #include <exeunt/base/race.hpp>
 #include <exeunt/base/result.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/wait_queue.hpp>
 
 namespace exeunt {
@@ -39,12 +40,15 @@ class context;
 class EXEUNT_API shared_mutex {
  public:
   constexpr shared_mutex() noexcept = default;
+  /// With a place in an order; see lock_rank.
+  explicit constexpr shared_mutex(lock_rank rank) noexcept : order_{rank} {}
   shared_mutex(const shared_mutex&) = delete;
   shared_mutex& operator=(const shared_mutex&) = delete;
 
   /// Blocks: until the lock is the caller's alone.
   EXEUNT_NO_TSAN void lock() noexcept {
-    detail::step("shared_mutex lock", this);
+    if (detail::is_watched()) [[unlikely]]
+      return lock_watched();
     if (!take()) lock_slowly();
     told_to_writer();
   }
@@ -59,7 +63,8 @@ class EXEUNT_API shared_mutex {
   ///
   /// Returns: false if anybody holds the lock.
   [[nodiscard]] EXEUNT_NO_TSAN bool try_lock() noexcept {
-    detail::step("shared_mutex lock", this);
+    if (detail::is_watched()) [[unlikely]]
+      return try_lock_watched();
     if (!take()) return false;
     told_to_writer();
     return true;
@@ -75,14 +80,16 @@ class EXEUNT_API shared_mutex {
   /// Asserts: a writer holds the lock. Else the process ends with a report, also if readers hold
   ///          it.
   EXEUNT_NO_TSAN void unlock() noexcept {
-    detail::step("shared_mutex unlock", this);
+    if (detail::is_watched()) [[unlikely]]
+      detail::watch_unlock("shared_mutex unlock", this, order_);
     detail::race_release(this);
     let_go();
   }
 
   /// Blocks: until no writer holds the lock or waits for it, or one has let the caller in.
   EXEUNT_NO_TSAN void lock_shared() noexcept {
-    detail::step("shared_mutex lock_shared", this);
+    if (detail::is_watched()) [[unlikely]]
+      return lock_shared_watched();
     if (!take_shared()) lock_shared_slowly();
     detail::race_acquire(this);
   }
@@ -96,7 +103,8 @@ class EXEUNT_API shared_mutex {
   ///
   /// Returns: false if a writer holds the lock or waits for it.
   [[nodiscard]] EXEUNT_NO_TSAN bool try_lock_shared() noexcept {
-    detail::step("shared_mutex lock_shared", this);
+    if (detail::is_watched()) [[unlikely]]
+      return try_lock_shared_watched();
     if (!take_shared()) return false;
     detail::race_acquire(this);
     return true;
@@ -112,7 +120,8 @@ class EXEUNT_API shared_mutex {
   /// Asserts: a reader holds the lock. Else the process ends with a report, also if a writer holds
   ///          it.
   EXEUNT_NO_TSAN void unlock_shared() noexcept {
-    detail::step("shared_mutex unlock_shared", this);
+    if (detail::is_watched()) [[unlikely]]
+      detail::watch_unlock("shared_mutex unlock_shared", this, order_, true);
     detail::race_release(&queue_lock_);
     let_go_shared();
   }
@@ -177,6 +186,10 @@ class EXEUNT_API shared_mutex {
     unlock_shared_slowly();
   }
 
+  void lock_watched() noexcept;
+  void lock_shared_watched() noexcept;
+  bool try_lock_watched() noexcept;
+  bool try_lock_shared_watched() noexcept;
   void lock_slowly() noexcept;
   void lock_shared_slowly() noexcept;
   void unlock_slowly(bool writer_first) noexcept;
@@ -195,6 +208,7 @@ class EXEUNT_API shared_mutex {
 
   detail::atomic<std::uint32_t> state_{0};
   detail::spin_lock queue_lock_;
+  detail::order_mark order_;
   detail::wait_queue writers_;
   detail::wait_queue readers_;
 };
