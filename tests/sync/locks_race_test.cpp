@@ -76,12 +76,12 @@ void wait_and_read() {
     const std::lock_guard guard{m};
     v = w;
   });
-  test::until_parked(1, detail::wait_reason::mutex);
+  test::until_parked(1, detail::wait_reason::shared_mutex);
   all.go([&] {
     const std::shared_lock guard{m};
     EXPECT_EQ(v, 1);
   });
-  test::until_parked(2, detail::wait_reason::mutex);
+  test::until_parked(2, detail::wait_reason::shared_mutex);
   w = 1;
   m.unlock_shared();
   all.wait();
@@ -165,7 +165,7 @@ void write_as_held_back_readers() {
       write(v);
     });
   }
-  test::until_parked(2, detail::wait_reason::mutex);
+  test::until_parked(2, detail::wait_reason::shared_mutex);
   m.unlock();
   over.wait();
 }

@@ -15,12 +15,14 @@
 
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 #include <exeunt/sim/gtest.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/explored.hpp"
 #include "support/lock_reports.hpp"
 #include "support/until_parked.hpp"
+#include "support/without_monitor.hpp"
 #include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
@@ -224,7 +226,10 @@ TEST(mutex_fairness, who_locks_again_and_again_lets_a_woken_one_run) {
 
 // Each unlock() of another mutex wakes one of many, and none of them runs before the caller waits.
 TEST(mutex_fairness, unlock_gives_way_to_nobody) {
-  test::run_on(1, [] {
+  // Nor does anybody take the worker away, if all these unlocks take long.
+  test::without_monitor alone;
+  runtime workers{{.procs = 1, .seam = alone.seam()}};
+  workers.run([] {
     constexpr std::size_t fibers = 300;
     std::array<mutex, fibers> held;
     std::atomic<std::size_t> ran = 0;
@@ -242,6 +247,7 @@ TEST(mutex_fairness, unlock_gives_way_to_nobody) {
     waiting.wait();
     EXPECT_EQ(ran, fibers);
   });
+  test::stop_and_expect_none_left(workers);
 }
 
 // The hand-over itself: when the first in the queue has waited for more than 1 ms and lost once,

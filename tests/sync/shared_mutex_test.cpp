@@ -56,7 +56,7 @@ void each_lock(F f) {
   f(kind<read_mostly_mutex>{});
 }
 
-void until_waiting(std::size_t count) { test::until_parked(count, wait_reason::mutex); }
+void until_waiting(std::size_t count) { test::until_parked(count, wait_reason::shared_mutex); }
 
 class shared_mutex_test : public test::explored {};
 

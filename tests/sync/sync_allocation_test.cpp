@@ -12,6 +12,7 @@
 
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 #include <exeunt/sync/lock_order.hpp>
 #include <exeunt/sync/map.hpp>
 #include <exeunt/sync/mutex.hpp>
@@ -23,13 +24,25 @@
 
 #include "support/allocations.hpp"
 #include "support/on_workers.hpp"
+#include "support/without_monitor.hpp"
 
 #ifdef EXEUNT_COUNTS_ALLOCATIONS
 
 namespace exeunt {
 namespace {
 
-class sync_allocation_test : public test::on_workers {};
+class sync_allocation_test : public test::on_workers {
+ protected:
+  // Allocations of the whole process are counted, and a monitor makes some when it starts a thread
+  // in place of one whose fiber takes long.
+  template <typename F>
+  void run(F&& body) {
+    test::without_monitor alone;
+    runtime workers{{.procs = GetParam(), .seam = alone.seam()}};
+    workers.run(body);
+    test::stop_and_expect_none_left(workers);
+  }
+};
 EXEUNT_ON_WORKERS(sync_allocation_test);
 
 // Runs `f` once to warm up whatever grows, then expects that it allocates nothing.
