@@ -290,6 +290,8 @@ const char* to_string(wait_reason reason) noexcept {
       return "select without cases (for good)";
     case wait_reason::mutex:
       return "mutex";
+    case wait_reason::shared_mutex:
+      return "shared mutex";
     case wait_reason::wait_group:
       return "wait group";
     case wait_reason::once:

@@ -149,7 +149,7 @@ wait_end read_mostly_mutex::wait_for_readers(detail::cancel_node* cancel,
     queue_.push_back(self);
   }
   const wait_end end =  // Woken by: leave(), the context, the timer.
-      detail::park_until(several, self, cancel, deadline, detail::wait_reason::mutex, this);
+      detail::park_until(several, self, cancel, deadline, detail::wait_reason::shared_mutex, this);
   const spin_guard guard{queue_lock_};
   if (self.linked()) queue_.remove(self);
   return end;

@@ -188,7 +188,7 @@ bool shared_mutex::has_to_wait(std::uint32_t obstacles, std::uint32_t hold) noex
 wait_end shared_mutex::wait(detail::ticket& several, queued_waiter& self, detail::wait_queue& queue,
                             detail::cancel_node* cancel, clock::time_point deadline) noexcept {
   const wait_end end =  // Woken by: whoever lets us in, the context, the timer.
-      detail::park_until(several, self, cancel, deadline, detail::wait_reason::mutex, this);
+      detail::park_until(several, self, cancel, deadline, detail::wait_reason::shared_mutex, this);
   detail::wake_list woken;
   {
     const spin_guard guard{queue_lock_};

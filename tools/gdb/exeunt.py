@@ -40,6 +40,7 @@ WORDS = {
     "select": "select",
     "select_none": "select without cases (for good)",
     "mutex": "mutex",
+    "shared_mutex": "shared mutex",
     "wait_group": "wait group",
     "once": "once",
     "condition": "condition variable",

@@ -41,6 +41,7 @@ enum class wait_reason : std::uint8_t {
   select,
   select_none,
   mutex,
+  shared_mutex,
   wait_group,
   once,
   condition,
