@@ -12,7 +12,8 @@
 //   I2  A list in the pool, and a spare one, is empty.
 //   I3  A list of an older generation counts as empty: what was locked while nobody watched, or
 //       unlocked, is not known. Its owner empties it before it adds to it.
-// Locks: a list's lock and pool.lock are leaves.
+// Locks: pool.lock is a leaf. Under a list's lock the detector takes that of its graph, and nothing
+//   else is taken.
 // Races: none of this orders anything between fibers, as ThreadSanitizer sees it: the locks are not
 //   instrumented, and neither is this room. race_ignore is for the copies, which may be memcpy().
 // Tests: tests/sync/lock_order_test.cpp, tests/sync/lock_order_stress_test.cpp.
@@ -214,13 +215,13 @@ void remove_all_held(const detail::order_mark* mark) noexcept {
   });
 }
 
-bool get_held(std::uint32_t index, held_lock& to) noexcept {
+bool look_at_held(std::uint32_t index, function_ref<void(const held_lock&)> look) noexcept {
   held_locks* const mine = held_of_caller();
   if (mine == nullptr) return false;
   const detail::race_ignore own;
   const detail::spin_guard guard{mine->lock};
   if (index >= count_of(*mine)) return false;
-  to = mine->entries[index];
+  look(mine->entries[index]);
   return true;
 }
 

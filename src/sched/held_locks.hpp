@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <exeunt/base/atomic.hpp>
+#include <exeunt/base/function.hpp>
 #include <exeunt/base/spin_lock.hpp>
 
 namespace exeunt::detail {
@@ -56,8 +57,9 @@ void add_held(const held_lock& one) noexcept;
 void remove_held(const detail::order_mark* mark, bool shared) noexcept;
 /// Nobody holds it any more: it is gone.
 void remove_all_held(const detail::order_mark* mark) noexcept;
-/// Copies the caller's lock number `index`, the first one being 0. Returns: false if it has fewer.
-bool get_held(std::uint32_t index, held_lock& to) noexcept;
+/// Calls `look` with the caller's lock number `index`, the first one being 0, under the list's
+/// lock: until it returns nobody lets go of what it looks at. Returns: false if there are fewer.
+bool look_at_held(std::uint32_t index, function_ref<void(const held_lock&)> look) noexcept;
 /// Nobody holds anything, as far as the lists know.
 void forget_all_held() noexcept;
 /// Whoever had this list has ended.

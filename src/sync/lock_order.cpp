@@ -11,13 +11,14 @@
 //
 // Invariants, whenever graph.lock is free:
 //   I1  A lock that has the mark `known` and is alive is in the graph. One that is there without
-//   that
-//       mark has gone, without its destructor, and another is at its address.
+//       that mark has gone, without its destructor, and another is at its address.
 //   I2  Each order is in `out` of the one lock and `in` of the other one.
 //   I3  Orders that were not told make no cycle.
 //   I4  What is in `seen` is in the graph, but for a lock whose mark is not set.
 // Locks: graph.lock is held while memory is allocated and the graph is searched, which may take
-//   long; who waits gives up his processor. No other lock but the allocator's is taken under it.
+//   long; who waits gives up his processor. No other lock but the allocator's is taken under it. It
+//   is taken under the lock of the caller's list: somebody else may unlock, and then destroy, what
+//   the caller holds, but takes it off the list first.
 //   `in_detector` of the thread keeps out what is called from within: an allocator, or a sink for
 //   the log, that uses locks of this library.
 // Races: none of this orders anything between fibers, as ThreadSanitizer sees it. This room is not
@@ -109,12 +110,13 @@ struct order_graph {
   std::unordered_map<const order_mark*, lock_node> locks;
   std::unordered_map<mark_pair, order, hash_pair> orders;
   std::uint64_t searches = 0;
-  bool is_full = false;
 };
 
 constinit spin_lock graph_lock;
 constinit order_graph* graph = nullptr;  // under graph_lock
 constinit atomic<lock_order> mode_now{lock_order::off};
+// There are orders_max; only those that are seen are looked for. Changed under graph_lock.
+constinit atomic<bool> graph_is_full{false};
 
 // Of orders that are known, each in the place that its hash chooses; 0: none. That two have the
 // same hash would hide one of them, and happens once in 2^64.
@@ -178,6 +180,9 @@ void erase_orders(order_graph& all, lock_node& node) noexcept {
     if (one->from != &node) unlink(one->from->out, &order::out_at, *one);
     erase(one);
   }
+  // Not at the first that goes: that it is full is told each time anew.
+  // order: relaxed; advice.
+  if (all.orders.size() < orders_max / 2) graph_is_full.store(false, memory_order_relaxed);
 }
 
 void erase_lock(const order_mark* mark) noexcept {
@@ -306,13 +311,14 @@ void tell(const finding& found) noexcept {
 finding enter(const held_lock& held, order_mark& mark, const lock_use& wanted) {
   finding found;
   const mark_pair pair{held.mark, &mark};
+  if (graph->orders.size() >= orders_max) {
+    // order: relaxed; under graph_lock.
+    found.is_full = !graph_is_full.exchange(true, memory_order_relaxed);
+    return found;
+  }
   lock_node& from = node_of(*held.mark);
   lock_node& to = node_of(mark);
   if (!graph->orders.contains(pair)) {
-    if (graph->orders.size() >= orders_max) {
-      found.is_full = !std::exchange(graph->is_full, true);
-      return found;
-    }
     if (&from == &to) {
       found.what = offence::self;
     } else if (held.rank != 0 && wanted.rank != 0 && wanted.rank <= held.rank) {
@@ -407,25 +413,32 @@ bool order_watch::begin(const char* call, const void* lock) noexcept {
 }
 
 void order_watch::judge(order_mark& mark, lock_name name, bool shared, const void* frame) noexcept {
-  held_lock held;
-  for (std::uint32_t index = 0; sched::get_held(index, held); ++index) {
-    if (is_seen(*held.mark, mark)) continue;
-    if (held.mark == &mark && !mark.has(order_mark::held)) {
-      sched::remove_all_held(&mark);  // That was another lock, at the same address.
-      --index;
-      continue;
-    }
-    lock_use wanted{.lock = name.lock, .form = name.form, .shared = shared, .rank = mark.rank()};
-    sched::walk_stack(frame, wanted.at);
-    const inside_detector inside;
-    try {
-      tell([&] {
+  for (std::uint32_t index = 0;; ++index) {
+    finding found;
+    bool is_stale = false;
+    const auto look = [&](const held_lock& held) noexcept {
+      if (is_seen(*held.mark, mark)) return;
+      // That was another lock, at the same address.
+      is_stale = held.mark == &mark && !mark.has(order_mark::held);
+      // order: relaxed; advice.
+      if (is_stale || graph_is_full.load(memory_order_relaxed)) return;
+      lock_use wanted{.lock = name.lock, .form = name.form, .shared = shared, .rank = mark.rank()};
+      sched::walk_stack(frame, wanted.at);
+      const inside_detector inside;
+      try {
         const spin_guard guard{graph_lock};
-        return enter(held, mark, wanted);
-      }());
-    } catch (const std::bad_alloc&) {
-      // What cannot be written down is not watched for.
+        found = enter(held, mark, wanted);
+      } catch (const std::bad_alloc&) {
+        // What cannot be written down is not watched for.
+      }
+    };
+    if (!sched::look_at_held(index, look)) return;
+    if (is_stale) {
+      sched::remove_all_held(&mark);
+      --index;
     }
+    const inside_detector inside;
+    tell(found);
   }
 }
 

@@ -144,5 +144,32 @@ TEST_P(lock_order_stress_test, what_others_unlock_is_held_no_more) {
   for (const std::string& report : lock_reports::take()) ADD_FAILURE() << report;
 }
 
+// Whoever unlocked a lock last may destroy it, while its taker looks at what he holds.
+TEST_P(lock_order_stress_test, what_others_unlock_may_be_gone) {
+  run([] {
+    wait_group pairs;
+    for (int pair = 0; pair < 8; ++pair) {
+      pairs.go([] {
+        mutex stays;
+        for (int round = 0; round < 200 * scale; ++round) {
+          auto passing = std::make_unique<mutex>();
+          passing->lock();
+          wait_group other;
+          other.go([given = std::move(passing)]() mutable {
+            given->unlock();
+            given.reset();
+          });
+          {
+            const std::lock_guard held{stays};
+          }
+          other.wait();
+        }
+      });
+    }
+    pairs.wait();
+  });
+  for (const std::string& report : lock_reports::take()) ADD_FAILURE() << report;
+}
+
 }  // namespace
 }  // namespace exeunt
