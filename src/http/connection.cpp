@@ -211,6 +211,7 @@ void http_connection::discard(bool last_call) noexcept {
 }
 
 void http_connection::end() noexcept {
+  something_came();  // Its end: whoever cuts it now has nothing to count.
   timer_node::stop();
   conn_.close();
   core_->remove(*this);
@@ -234,9 +235,13 @@ void http_connection::cut() noexcept {
   conn_.close();
 }
 
-void http_connection::begins_to_wait_for_head() noexcept {
+void http_connection::something_came() noexcept {
   const ordered_guard guard{lock_};
   stage_ = stage::active;
+}
+
+void http_connection::begins_to_wait_for_head() noexcept {
+  const ordered_guard guard{lock_};
   half_head_ = true;
 }
 

@@ -49,6 +49,7 @@ class http_connection final : public ref_counted,
   void handling_began(std::string_view method, std::string_view target,
                       clock::time_point now) noexcept;
   void handling_ended() noexcept;
+  void something_came() noexcept;
   void begins_to_wait_for_head() noexcept;
   /// Counts it as half a head if the stop has ended the wait, and nobody has counted it before.
   void ended_to_wait_for_head(bool by_stop) noexcept;

@@ -89,6 +89,7 @@ http_exchange::next http_exchange::run(http_connection& connection, bool is_new)
     case came::bytes:
       break;
   }
+  connection.something_came();
   next quiet = next::nothing_came;
   while (true) {
     const http1::step step = parser_.parse(unread());

@@ -8,6 +8,7 @@
 
 #include <malloc.h>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -81,6 +82,24 @@ TEST_P(allocation_test, that_fails_ends_the_connection_and_nothing_else) {
     EXPECT_EQ(other.get("/").body, "hello");
     client.close();
     other.close();
+  });
+}
+
+// Goal:   what an active connection needs is not kept for ever.
+// Method: the buffer of an exchange is as large as a head may be, a megabyte; idle, nobody has it.
+TEST_P(allocation_test, is_undone_when_a_server_idles) {
+  run([] {
+    constexpr std::uint32_t header_limit = 1024 * 1024;
+    running_server server{{.handler = [](request&, response& res) { res.text("hello"); },
+                           .header_limit = header_limit,
+                           .spare = {.tick = std::chrono::milliseconds{1}}}};
+    auto client = server.client();
+    const std::ptrdiff_t before = bytes_in_use;
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(client.get("/").body, "hello");
+      while (bytes_in_use - before >= std::ptrdiff_t{header_limit}) yield();
+    }
+    client.close();
   });
 }
 

@@ -75,7 +75,7 @@ struct config {
   std::uint64_t body_limit = 1024 * 1024;
   /// What is kept of that which a connection needs while it is not idle, for the next one: a buffer
   /// of header_limit and 4 KiB more, room for max_header_fields, the response's texts. One that has
-  /// none makes it anew.
+  /// none makes it anew. Limits that a pool refuses, the server's constructor does: panic_error.
   pool_limits spare = {.per_worker = 16, .common = 64};
 
   /// Called after each response by the fiber that wrote it, so by many at once. Empty: off. What
