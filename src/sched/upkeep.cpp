@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <exeunt/base/race.hpp>
 #include <exeunt/base/spin_lock.hpp>
 #include <exeunt/sched/blocking.hpp>
 #include <exeunt/sched/wait.hpp>
@@ -36,9 +37,9 @@ enum class state : std::uint8_t { idle, posted, running };
 
 detail::spin_lock lock;
 
-// Under lock. Never destroyed: upkeeps of static objects end late.
+// Under lock. Has no destructor: upkeeps of static objects end late.
 detail::intrusive_list<upkeep, upkeep_tag>& members() noexcept {
-  static auto& list = *new detail::intrusive_list<upkeep, upkeep_tag>;
+  static detail::intrusive_list<upkeep, upkeep_tag> list;
   return list;
 }
 
@@ -52,6 +53,7 @@ struct upkeep::job final : detail::blocking_job {
       const spin_guard guard{lock};
       if (of == nullptr) return;
       at = state::running;
+      detail::race_acquire(of);
     }
     of->call();
   }
@@ -64,10 +66,14 @@ struct upkeep::job final : detail::blocking_job {
     {
       const spin_guard guard{lock};
       at = state::idle;
+      if (of != nullptr) detail::race_release(of);
       is_last = of == nullptr;
       if (!is_last) detail::claim_first(ending, due);
     }
-    if (is_last) delete this;
+    if (is_last) {
+      const detail::race_ignore own;  // The lock, which orders, is not shown.
+      delete this;
+    }
     due.fire();
   }
 
@@ -80,6 +86,7 @@ struct upkeep::job final : detail::blocking_job {
 
 void upkeep::begin() {
   if (detail::is_simulated()) return;
+  const detail::race_ignore own;
   job* const mine = new job{*this};
   const spin_guard guard{lock};
   job_ = mine;
@@ -93,6 +100,7 @@ void upkeep::end() noexcept {
     detail::waiter self;
     spin_guard guard{lock};
     detail::intrusive_list<upkeep, upkeep_tag>::remove(*this);
+    detail::race_acquire(this);
     if (job_->at == state::posted) {
       job_->of = nullptr;
       return;
@@ -102,6 +110,8 @@ void upkeep::end() noexcept {
       detail::park(guard.release(), detail::wait_reason::join, this);  // Woken by: job::over().
     }
   }
+  detail::race_acquire(this);
+  const detail::race_ignore own;
   delete job_;
 }
 
@@ -111,15 +121,21 @@ clock::time_point keep_up(clock::time_point now, blocking_pool& threads) noexcep
   {
     const spin_guard guard{lock};
     for (upkeep* one = members().front(); one != nullptr; one = members().next(*one)) {
-      if (one->job_->at != state::idle) continue;
+      // A tick that is longer than time itself never comes.
+      const clock::time_point then =
+          one->every_ < no_deadline - now ? now + one->every_ : no_deadline;
+      if (one->job_->at != state::idle) {
+        next = std::min(next, then);  // It may leave something.
+        continue;
+      }
       if (!one->has_some()) {
         one->due_ = no_deadline;
         continue;
       }
       if (one->due_ == no_deadline) {
-        one->due_ = now + one->every_;
+        one->due_ = then;
       } else if (one->due_ <= now) {
-        one->due_ = now + one->every_;
+        one->due_ = then;
         one->job_->at = state::posted;
         one->job_->next = std::exchange(due, one->job_);
       }

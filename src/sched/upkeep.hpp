@@ -11,9 +11,11 @@ namespace exeunt::sched {
 class blocking_pool;
 
 /// Is called once in a while by whichever runtime there is, on a thread of its side pool, as long
-/// as it has something. Without a runtime, and in simulations, nobody calls it.
+/// as it has something. Without a runtime nobody calls it; nor one that began in a simulation.
+/// Whether it has something is asked while a worker is busy, and when the last one begins to idle.
 ///
-/// Threads: begin() and end() are the owner's.
+/// Threads:  begin() and end() are the owner's.
+/// Ordering: a call happens before the next one, and before the return of end().
 class upkeep : public detail::list_hook<struct upkeep_tag> {
  public:
   explicit upkeep(clock::duration every) noexcept : every_{every} {}

@@ -62,6 +62,7 @@ class batch {
     size_ -= count;
     std::memmove(items_.data(), items_.data() + count, size_ * sizeof(void*));
   }
+  [[nodiscard]] std::size_t room() const noexcept { return items_.size() - size_; }
   /// Takes the lowest of `from`, as many as there is room for and at most `count`.
   std::size_t take(void** from, std::size_t count) noexcept {
     const std::size_t moved = std::min(count, items_.size() - size_);
@@ -76,7 +77,7 @@ class batch {
 };
 
 /// A stack of idle objects whose lower part is older. Not thread-safe; but size(), which is a hint
-/// to others.
+/// to others. ThreadSanitizer does not know of its lock, and would see memcpy().
 class shelf {
  public:
   shelf(void** items, std::size_t capacity) noexcept : items_{items}, capacity_{capacity} {}
@@ -119,12 +120,21 @@ class shelf {
   }
   /// Moves the newest, at most `count`.
   void take_newest(batch& into, std::size_t count) noexcept {
-    const std::size_t was = size();
-    const std::size_t left = was - std::min(count, was);
-    set_size(was - into.take(items_ + left, was - left));
-    old_ = std::min(old_, size());
+    const std::size_t left = size() - std::min({count, size(), into.room()});
+    into.take(items_ + left, size() - left);
+    set_size(left);
+    old_ = std::min(old_, left);
   }
-  [[nodiscard]] std::size_t old() const noexcept { return old_; }
+  /// Moves victims while there is room. Returns: true if some are left.
+  [[nodiscard]] bool take_old(batch& into) noexcept {
+    std::size_t left = size();
+    while (old_ > 0 && into.room() > 0) {
+      into.push(items_[--old_]);
+      items_[old_] = items_[--left];  // The newest, if there is one: it stays new.
+    }
+    set_size(left);
+    return old_ > 0;
+  }
   /// A tick: all that is here is old now.
   void age() noexcept { old_ = size(); }
 
@@ -183,6 +193,8 @@ struct pool_core::impl final : sched::upkeep {
   void give_slowly(turn& me, cache* mine, void* object) noexcept;
   void steal(turn& me, const cache* mine, batch& into) noexcept;
   void put_in_store(batch& from) noexcept;
+  template <typename Locked, typename Take>
+  std::size_t end_all(Locked&& locked, Take&& take) noexcept;
   void age() noexcept;
   std::size_t trim() noexcept;
   [[nodiscard]] std::size_t idle() const noexcept;
@@ -231,21 +243,24 @@ cache* pool_core::impl::make_cache(const turn& me) noexcept {
 }
 
 [[gnu::noinline]] void* pool_core::impl::take_slowly(turn& me, cache* mine) noexcept {
-  if (mine == nullptr) mine = make_cache(me);
+  if (sched::forked_without_exec()) return nullptr;
   batch some;
-  const std::size_t wanted = mine != nullptr ? std::max(per_worker / 2, 1U) : 1;
-  if (store.size() != 0) {
-    const spin_guard guard{lock};
-    store.take_newest(some, wanted);
+  void* found = nullptr;
+  {
+    const race_ignore moves;
+    if (mine == nullptr) mine = make_cache(me);
+    if (store.size() != 0) {
+      const spin_guard guard{lock};
+      store.take_newest(some, mine != nullptr ? std::max(per_worker / 2, 1U) : 1);
+    }
+    if (some.empty()) steal(me, mine, some);
+    found = some.pop();
+    if (!some.empty()) {
+      const cache_guard guard{*mine, me};  // Who has none took one.
+      mine->kept.put(some);
+    }
   }
-  if (some.empty()) steal(me, mine, some);
-  void* const found = some.pop();
-  if (mine != nullptr && !some.empty()) {
-    const cache_guard guard{*mine, me};
-    mine->kept.put(some);
-  }
-  // Of a thread that has no cache; or somebody has given the worker's cache something meanwhile.
-  if (!some.empty()) put_in_store(some);
+  put_in_store(some);  // Somebody has given the worker's cache something meanwhile.
   return found;
 }
 
@@ -258,20 +273,24 @@ void pool_core::impl::steal(turn& me, const cache* mine, batch& into) noexcept {
     cache* const one = caches[(first + i) % caches_max].load(memory_order_acquire);
     if (one == nullptr || one == mine || one->kept.size() < enough) continue;
     const cache_guard guard{*one, me};
-    one->kept.take_oldest(into, (one->kept.size() + 1) / 2);
+    one->kept.take_oldest(into, mine != nullptr ? (one->kept.size() + 1) / 2 : 1);
     if (!into.empty()) return;
   }
 }
 
 [[gnu::noinline]] void pool_core::impl::give_slowly(turn& me, cache* mine, void* object) noexcept {
-  if (mine == nullptr) mine = make_cache(me);
+  if (sched::forked_without_exec()) return;
   batch some;
-  if (mine != nullptr) {
-    const cache_guard guard{*mine, me};
-    if (mine->kept.size() == per_worker) mine->kept.take_oldest(some, (per_worker + 1) / 2);
-    if (mine->kept.push(object)) object = nullptr;
+  {
+    const race_ignore moves;
+    if (mine == nullptr) mine = make_cache(me);
+    if (mine != nullptr) {
+      const cache_guard guard{*mine, me};
+      if (mine->kept.size() == per_worker) mine->kept.take_oldest(some, (per_worker + 1) / 2);
+      if (mine->kept.push(object)) object = nullptr;
+    }
+    if (object != nullptr) some.push(object);
   }
-  if (object != nullptr) some.push(object);
   put_in_store(some);
 }
 
@@ -279,52 +298,56 @@ void pool_core::impl::steal(turn& me, const cache* mine, batch& into) noexcept {
 void pool_core::impl::put_in_store(batch& from) noexcept {
   if (from.empty()) return;
   {
+    const race_ignore moves;
     const spin_guard guard{lock};
     store.put(from);
   }
   end(from);
 }
 
+// Takes batches off one shelf, each under its lock, and ends them; `take` returns whether there is
+// more. Destructors may give back what others hold, also to this shelf. Returns: how many.
+template <typename Locked, typename Take>
+std::size_t pool_core::impl::end_all(Locked&& locked, Take&& take) noexcept {
+  std::size_t count = 0;
+  for (bool more = true; more;) {
+    batch over;
+    {
+      const race_ignore moves;
+      const auto guard = locked();
+      more = take(over);
+    }
+    count += over.rest().size();
+    end(over);
+  }
+  return count;
+}
+
 void pool_core::impl::age() noexcept {
-  for_each_cache([&](cache& one) {
-    batch over;
-    {
-      const cache_guard guard{one};
-      one.kept.take_oldest(over, one.kept.old());
-      one.kept.age();
-    }
-    end(over);
-  });
-  std::size_t left = 0;
-  do {
-    batch over;
-    {
-      const spin_guard guard{lock};
-      store.take_oldest(over, store.old());
-      left = store.old();
-      if (left == 0) store.age();
-    }
-    end(over);
-  } while (left != 0);
+  const auto age_shelf = [](shelf& one) {
+    return [&one](batch& over) {
+      const bool more = one.take_old(over);
+      if (!more) one.age();
+      return more;
+    };
+  };
+  for_each_cache(
+      [&](cache& one) { end_all([&] { return cache_guard{one}; }, age_shelf(one.kept)); });
+  end_all([&] { return spin_guard{lock}; }, age_shelf(store));
 }
 
 std::size_t pool_core::impl::trim() noexcept {
-  std::size_t count = 0;
-  const auto take_all = [&](shelf& from, auto&& locked) {
-    for (bool more = true; more;) {
-      batch some;
-      {
-        const auto guard = locked();
-        from.take_oldest(some, from.size());
-        more = from.size() != 0;
-      }
-      count += some.rest().size();
-      end(some);
-    }
+  if (sched::forked_without_exec()) return 0;
+  const auto take_all = [](shelf& one) {
+    return [&one](batch& over) {
+      one.take_newest(over, one.size());
+      return one.size() != 0;
+    };
   };
-  for_each_cache([&](cache& one) { take_all(one.kept, [&] { return cache_guard{one}; }); });
-  take_all(store, [&] { return spin_guard{lock}; });
-  return count;
+  std::size_t count = 0;
+  for_each_cache(
+      [&](cache& one) { count += end_all([&] { return cache_guard{one}; }, take_all(one.kept)); });
+  return count + end_all([&] { return spin_guard{lock}; }, take_all(store));
 }
 
 std::size_t pool_core::impl::idle() const noexcept {
@@ -348,11 +371,13 @@ pool_core::~pool_core() {
     return;
   }
   impl_->sched::upkeep::end();
-  impl_->trim();
+  while (impl_->trim() != 0) {  // Some may have given back others.
+  }
 #ifdef EXEUNT_DCHECKS
   EXEUNT_ASSERT(impl_->out.load(memory_order_relaxed) == 0,
                 "a pool ends while some of its objects are still out");
 #endif
+  const race_ignore own;
   impl_->for_each_cache([](cache& one) { delete &one; });
 }
 

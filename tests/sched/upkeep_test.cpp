@@ -21,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 
 struct kept final : upkeep {
-  explicit kept(clock::duration every = 1ms) : upkeep{every} { begin(); }
+  explicit kept(bool stays_there = false) : upkeep{1ms}, stays{stays_there} { begin(); }
   ~kept() {
     if (!ended) end();
   }
@@ -35,7 +35,7 @@ struct kept final : upkeep {
 
   detail::atomic<bool> some{true};
   detail::atomic<int> calls{0};
-  bool stays = false;
+  const bool stays;
   bool ended = false;
   test::semaphore called;
   test::semaphore may_leave;
@@ -43,7 +43,7 @@ struct kept final : upkeep {
 
 /// Counts how often it is asked, and must not be called.
 struct asked final : upkeep {
-  explicit asked(bool yes) : upkeep{1ms}, has{yes} { begin(); }
+  explicit asked(bool yes, clock::duration every = 1ms) : upkeep{every}, has{yes} { begin(); }
   ~asked() { end(); }
 
   [[nodiscard]] bool has_some() const noexcept override {
@@ -67,8 +67,10 @@ TEST_P(upkeep_test, is_called_again_and_again) {
   });
 }
 
-TEST_P(upkeep_test, is_not_called_while_it_has_nothing) {
-  run([] {
+// With one thread for calls, so that they end in turn.
+TEST(upkeep, is_not_called_while_it_has_nothing) {
+  runtime workers{{.procs = 2, .blocking_threads_max = 1}};
+  workers.run([] {
     kept idle;
     idle.some.store(false);
     kept other;
@@ -80,12 +82,12 @@ TEST_P(upkeep_test, is_not_called_while_it_has_nothing) {
     for (int i = 0; i < 5; ++i) other.called.wait();
     EXPECT_EQ(idle.calls.load(), settled);
   });
+  test::stop_and_expect_none_left(workers);
 }
 
 TEST_P(upkeep_test, its_end_waits_for_a_call) {
   run([] {
-    kept one;
-    one.stays = true;
+    kept one{true};
     detail::atomic<bool> left{false};
     test::semaphore over;
     one.called.wait();
@@ -132,6 +134,15 @@ TEST(upkeep, its_end_does_not_wait_for_others_calls) {
     }
     release.post();
     over.wait();
+  });
+  test::stop_and_expect_none_left(workers);
+}
+
+TEST(upkeep, may_have_no_end_of_time_to_wait_for) {
+  runtime workers{{.procs = 1}};
+  workers.run([] {
+    asked never{true, clock::duration::max()};
+    while (never.looks.load() < 3) yield();
   });
   test::stop_and_expect_none_left(workers);
 }

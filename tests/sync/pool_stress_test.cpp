@@ -4,6 +4,7 @@
 // Method: numbers that are taken once each; marks that only the holder may set.
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -47,11 +48,13 @@ TEST_P(pool_stress_test, sy_33_the_same_value_always) {
   });
 }
 
-// One gives numbers and takes every tenth back himself, nine take what they find.
+// One gives numbers and takes every tenth back himself, nine take what they find. No tick ends one,
+// and a cache is small enough for a thief to take the last one.
 TEST_P(pool_stress_test, sy_34_each_number_is_taken_once) {
   run([] {
     constexpr int count = 20'000 * scale;
-    pool<int> numbers{{.limits = {.per_worker = 16, .common = count}}};
+    pool<int> numbers{
+        {.limits = {.per_worker = 4, .common = count, .tick = std::chrono::hours{1}}}};
     std::vector<std::atomic<int>> taken(count);
     std::atomic<int> left = count;
     std::atomic<int> own = 0;

@@ -2,6 +2,8 @@
 
 #include <exeunt/sync/pool.hpp>
 
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -19,6 +21,7 @@
 #include <exeunt/base/error.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
+#include <exeunt/sync/semaphore.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/explored.hpp"
@@ -205,7 +208,10 @@ TEST_P(pool_test, sy_32_keeps_no_hidden_reference) {
         EXPECT_EQ(some.idle(), 0U);
       }
       std::vector<pooled<counted>> out;
-      for (int i = 0; i < 100; ++i) out.push_back(some.get());
+      for (int i = 0; i < 1000; ++i) out.push_back(some.get());
+      out.resize(1);
+      EXPECT_EQ(some.trim(), 999U);
+      out.push_back(some.get());
     }
     EXPECT_EQ(counted::made, counted::ended);
   });
@@ -331,15 +337,81 @@ TEST_P(pool_test, rd_24_giving_back_comes_before_the_get_that_returns_it_and_the
 }
 
 // Goal:   somebody calls age() without being asked to, and an idle process keeps nothing.
+// Method: the last destructor wakes the only fiber, so that nothing else keeps a worker busy.
 TEST_P(pool_test, an_idle_pool_empties_itself) {
   if (is_simulated()) GTEST_SKIP() << "simulations have no ticks";
+  constexpr int count = 100;
+  struct last_tells {
+    explicit last_tells(semaphore& all) : over{&all} {}
+    last_tells(const last_tells&) = delete;
+    ~last_tells() { over->release(); }
+    semaphore* over;
+  };
+  run([] {
+    semaphore over{count};
+    over.acquire(count);
+    pool<last_tells> some{{.make = [&over] { return last_tells{over}; }, .limits = {.tick = 1ms}}};
+    for (int i = 0; i < count; ++i) some.put(std::make_unique<last_tells>(over));
+    over.acquire(count);
+    EXPECT_EQ(some.idle(), 0U);
+  });
+}
+
+// Goal:   what destructors give back goes with the rest.
+TEST_P(pool_test, ends_what_its_objects_hold) {
+  struct link {
+    pooled<link> next;
+    counted self;
+  };
   run([] {
     counted::forget();
-    pool<counted> some{{.limits = {.tick = 1ms}}};
-    for (int i = 0; i < 100; ++i) some.put(std::make_unique<counted>());
-    while (some.idle() > 0) yield();
-    EXPECT_EQ(counted::made, counted::ended);
+    {
+      pool<link> chain;
+      pooled<link> first = chain.get();
+      for (int i = 0; i < 20; ++i) {
+        pooled<link> before = chain.get();
+        before->next = std::move(first);
+        first = std::move(before);
+      }
+    }
+    EXPECT_EQ(counted::made, 21);
+    EXPECT_EQ(counted::ended, 21);
   });
+}
+
+// Goal:   workers beyond those that have a cache do without.
+TEST(pool_many_workers, share_what_has_no_cache) {
+  counted::forget();
+  test::run_on(70, [] {
+    pool<counted> some;
+    wait_group fibers;
+    for (int f = 0; f < 700; ++f) {
+      fibers.go([&] {
+        const auto one = some.get();
+        yield();
+      });
+    }
+    fibers.wait();
+  });
+  EXPECT_EQ(counted::made, counted::ended);
+}
+
+// Goal:   a forked child that destroys what it has inherited, or goes on with it, does not wait for
+//         threads that are not there.
+TEST(pool_fork, a_child_has_nothing_of_what_is_kept) {
+  static pool<int> numbers;
+  test::run_on(1, [] { numbers.put(std::make_unique<int>(1)); });
+  auto out = numbers.get();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    bool right = !numbers.try_get() && *numbers.get() == 0;
+    out.reset();
+    right = right && numbers.trim() == 0;
+    ::_exit(right ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(pool_threads, works_without_a_runtime) {

@@ -121,11 +121,14 @@ class [[nodiscard]] pooled {
 /// half of what another worker has, unless that is few. Plain threads use the common store. What
 /// finds no room is destroyed.
 ///
-/// An object that nobody gets becomes a *victim* at the end of a tick, and is destroyed at the end
-/// of the next: so the pool follows what is needed, and an idle process keeps nothing. Ticks come
-/// from whichever runtime there is; without one, and in simulations, trim() is the only way.
+/// An object that stays where it is becomes a *victim* at the end of a tick, and is destroyed at
+/// the end of the next: so the pool follows what is needed, and an idle process keeps nothing.
+/// Ticks come from whichever runtime there is, and begin when one of its workers is busy; without
+/// one, and for a pool that was made in a simulation, trim() is the only way. A forked child has
+/// nothing of what the pool keeps.
 ///
-/// Bound:    what is idle is never more than limits.common, and limits.per_worker for each worker.
+/// Bound:    what is idle is never more than limits.common, and limits.per_worker for each worker
+///           that there was at one time, up to 64.
 /// Threads:  all members may be called concurrently, from fibers and plain threads, but for the
 ///           destructor. So may `make` and `reset` be; T's destructor, also by a thread of a
 ///           runtime's side pool.
