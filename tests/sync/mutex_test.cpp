@@ -218,9 +218,10 @@ TEST(mutex_fairness, who_locks_again_and_again_lets_a_woken_one_run) {
     });
     test::until_parked(1, wait_reason::mutex);
     int sections = 0;
-    for (; !other_ran; ++sections) {
+    while (!other_ran) {
       m.unlock();
       m.lock();
+      ++sections;
     }
     EXPECT_LE(sections, 16);  // Of what length ever: a turn counts them, and a clock costs.
     m.unlock();

@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
         bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);
         bench.per_op("mutex_2_fibers", 4'000'000, 2, [](long n) { lock_by_many(n, 2); });
         bench.per_op("mutex_8_fibers", 4'000'000, 8, [](long n) { lock_by_many(n, 8); });
+        bench.per_op("mutex_64_fibers", 4'000'000, 64, [](long n) { lock_by_many(n, 64); });
       },
       {.procs = bench.workers()});
 }

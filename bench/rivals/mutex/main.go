@@ -40,4 +40,5 @@ func main() {
 	harness.PerOp("mutex_uncontended", 20_000_000, 1, lockAlone)
 	harness.PerOp("mutex_2_fibers", 4_000_000, 2, func(n int) { lockByMany(n, 2) })
 	harness.PerOp("mutex_8_fibers", 4_000_000, 8, func(n int) { lockByMany(n, 8) })
+	harness.PerOp("mutex_64_fibers", 4_000_000, 64, func(n int) { lockByMany(n, 64) })
 }
