@@ -86,6 +86,7 @@ struct upkeep::job final : detail::blocking_job {
 
 void upkeep::begin() {
   if (detail::is_simulated()) return;
+  detail::race_release(this);  // To the first call.
   const detail::race_ignore own;
   job* const mine = new job{*this};
   const spin_guard guard{lock};

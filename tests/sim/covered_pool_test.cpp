@@ -4,8 +4,9 @@
 
 #include <gtest/gtest.h>
 
-#include <memory>
+#include <atomic>
 #include <string>
+#include <utility>
 
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sim/explore.hpp>
@@ -24,10 +25,10 @@ constexpr unsigned preemptions = 2;
 
 /// Knows how many there are.
 struct alive {
-  explicit alive(int& c) : count{&c} { ++*count; }
+  explicit alive(std::atomic<int>& c) : count{&c} { ++*count; }
   alive(const alive&) = delete;
   ~alive() { --*count; }
-  int* count;
+  std::atomic<int>* count;  // Of several objects: nothing orders their ends.
   bool taken = false;
 };
 
@@ -37,7 +38,7 @@ struct alive {
 TEST(covered_pool, an_object_has_one_holder) {
   const auto sum = sim::expect_explored(
       {.name = "pool", .schedules = 2'000'000, .preemptions = preemptions, .exhaustive = true}, [] {
-        int count = 0;
+        std::atomic<int> count = 0;
         {
           pool<alive> some{{.make = [&count] { return alive{count}; },
                             .limits = {.per_worker = 1, .common = 1}}};
@@ -55,9 +56,9 @@ TEST(covered_pool, an_object_has_one_holder) {
           group.go([&] { some.trim(); });
           group.wait();
           EXPECT_LE(some.idle(), 2U);
-          EXPECT_EQ(static_cast<std::size_t>(count), some.idle());
+          EXPECT_EQ(static_cast<std::size_t>(count.load()), some.idle());
         }
-        EXPECT_EQ(count, 0);
+        EXPECT_EQ(count.load(), 0);
       });
   EXPECT_TRUE(sum.covered);
   ::testing::Test::RecordProperty("schedules_of_pool", std::to_string(sum.schedules));
