@@ -157,8 +157,8 @@ setup: ## install all packages that any command needs
 # where fibers change threads. Each takes minutes of the hour that all may take.
 CI_STAGES    := tidy format-check models release hardened install-test e2e asan tsan lto shared aarch64
 ARGS_lto     := ROOMS="sched"
-ARGS_shared  := ROOMS="sched chan"
-ARGS_e2e     := REPEATS=2
+ARGS_shared  := ROOMS="sched"
+ARGS_e2e     := REPEATS=1
 
 .PHONY: ci
 ci: ## what CI does beyond the tests
