@@ -40,8 +40,11 @@ turn_lease::turn_lease() {
 turn_lease::~turn_lease() {
   auto* const mine = reinterpret_cast<lasting_turn*>(turn_);
   const detail::spin_guard guard{lock};
-  mine->next = unused;
-  unused = mine;
+  // In the order of their numbers, so that those in use are the lowest.
+  lasting_turn** place = &unused;
+  while (*place != nullptr && (*place)->turn.number < mine->turn.number) place = &(*place)->next;
+  mine->next = *place;
+  *place = mine;
 }
 
 }  // namespace exeunt::sched

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -61,6 +63,20 @@ TEST(biased_lock, belongs_to_who_uses_it_alone) {
   EXPECT_FALSE(lock.is_owned_by(*second.get()));
   take_often(lock, *second.get(), more_than_enough);
   EXPECT_EQ(lock.is_owned_by(*second.get()), owners);
+}
+
+// Goal:   the numbers of turns in use are the lowest there are, though there were once many.
+TEST(turn_lease, gives_the_lowest_number_first) {
+  std::vector<std::unique_ptr<turn_lease>> many;
+  for (int i = 0; i < 70; ++i) many.push_back(std::make_unique<turn_lease>());
+  std::vector<std::uint32_t> lowest;
+  for (const auto& one : many) lowest.push_back((*one)->number);
+  std::sort(lowest.begin(), lowest.end());
+  many.clear();
+  for (int i = 0; i < 3; ++i) {
+    many.push_back(std::make_unique<turn_lease>());
+    EXPECT_EQ((*many.back())->number, lowest[static_cast<std::size_t>(i)]);
+  }
 }
 
 // Goal:   a thread that is no worker never owns it, since its turn ends with it.
