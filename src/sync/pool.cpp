@@ -65,7 +65,7 @@ class batch {
   [[nodiscard]] std::size_t room() const noexcept { return items_.size() - size_; }
   /// Takes the lowest of `from`, as many as there is room for and at most `count`.
   std::size_t take(void** from, std::size_t count) noexcept {
-    const std::size_t moved = std::min(count, items_.size() - size_);
+    const std::size_t moved = std::min(count, room());
     std::memcpy(items_.data() + size_, from, moved * sizeof(void*));
     size_ += moved;
     return moved;
@@ -85,7 +85,6 @@ class shelf {
   [[nodiscard]] std::size_t size() const noexcept {
     return size_.load(memory_order_relaxed);  // order: a hint, or under the lock.
   }
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 
   [[nodiscard]] void* pop() noexcept {
     const std::size_t was = size();

@@ -34,6 +34,15 @@ result<> mirror(request& req, response& res) {
   return {};
 }
 
+TEST(server_config_test, refuses_limits_that_a_pool_refuses) {
+  const auto with = [](pool_limits spare) {
+    server{{.handler = [](request&, response&) {}, .spare = spare}};
+  };
+  EXPECT_THROW(with({.per_worker = 257}), panic_error);
+  EXPECT_THROW(with({.tick = clock::duration::zero()}), panic_error);
+  EXPECT_NO_THROW(with({.per_worker = 0, .common = 0}));
+}
+
 TEST_P(server_test, answers_with_the_exact_bytes) {
   run([] {
     running_server server{{.handler = hello}};

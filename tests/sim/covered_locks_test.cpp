@@ -10,32 +10,18 @@
 
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
-#include <exeunt/sim/explore.hpp>
-#include <exeunt/sim/gtest.hpp>
 #include <exeunt/sync/basic_mutex.hpp>
 #include <exeunt/sync/read_mostly_mutex.hpp>
 #include <exeunt/sync/shared_mutex.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "sim/explore_all.hpp"
 #include "sync/mutex_shapes.hpp"
 
 namespace exeunt {
 namespace {
 
-#if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN) || defined(EXEUNT_CORE_MODEL)
-constexpr unsigned preemptions = 1;  // In core_model at each atomic operation.
-#else
-constexpr unsigned preemptions = 2;
-#endif
-
-template <typename F>
-void explore_all(const std::string& name, F world) {
-  const auto sum = sim::expect_explored(
-      {.name = name, .schedules = 2'000'000, .preemptions = preemptions, .exhaustive = true},
-      world);
-  EXPECT_TRUE(sum.covered);
-  ::testing::Test::RecordProperty("schedules_of_" + name, std::to_string(sum.schedules));
-}
+using test::explore_all;
 
 TEST(covered_locks, three_fibers_hand_each_form_on) {
   explore_all("barging", test::three_hand_it_on<basic_mutex<barging>>);

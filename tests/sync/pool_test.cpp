@@ -53,6 +53,10 @@ struct counted {
 class pool_test : public test::explored {};
 EXEUNT_EXPLORED(pool_test);
 
+// Simulations have none.
+class pool_ticks : public test::on_workers {};
+EXEUNT_ON_WORKERS(pool_ticks);
+
 // On one worker; elsewhere the fiber may go on with another one, whose cache is its own.
 TEST(pool_one_worker, sy_31_makes_what_is_not_there_and_gives_what_is) {
   test::run_on(1, [] {
@@ -338,8 +342,7 @@ TEST_P(pool_test, rd_24_giving_back_comes_before_the_get_that_returns_it_and_the
 
 // Goal:   somebody calls age() without being asked to, and an idle process keeps nothing.
 // Method: the last destructor wakes the only fiber, so that nothing else keeps a worker busy.
-TEST_P(pool_test, an_idle_pool_empties_itself) {
-  if (is_simulated()) GTEST_SKIP() << "simulations have no ticks";
+TEST_P(pool_ticks, an_idle_pool_empties_itself) {
   constexpr int count = 100;
   struct last_tells {
     explicit last_tells(semaphore& all) : over{&all} {}
@@ -412,6 +415,16 @@ TEST(pool_fork, a_child_has_nothing_of_what_is_kept) {
   int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+
+// Goal:   who has no cache takes what he needs from a worker's, and no more.
+TEST(pool_threads, take_one_from_a_worker_that_has_many) {
+  test::run_on(1, [] {
+    pool<int> numbers{{.limits = {.per_worker = 32, .common = 0}}};
+    for (int i = 0; i < 32; ++i) numbers.put(std::make_unique<int>(i));
+    std::thread{[&] { EXPECT_NE(numbers.try_get().release(), nullptr); }}.join();
+    EXPECT_EQ(numbers.idle(), 31U);
+  });
 }
 
 TEST(pool_threads, works_without_a_runtime) {
