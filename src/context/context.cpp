@@ -124,7 +124,7 @@ cancel_func& cancel_func::operator=(cancel_func&& other) noexcept {
 void cancel_func::operator()() const noexcept {
   detail::step("cancel", node_.get());
   // Called at least twice, as a rule: by its owner, and by its destructor.
-  if (!node_ || node_->peek()) return;
+  if (!node_ || node_->settled()) return;
   const error why = errc::canceled;
   node_->cancel(why, why);
 }

@@ -263,13 +263,12 @@ errgroup::outcome errgroup::wait_all(bool for_good) noexcept {
 }
 
 void errgroup::cancel() noexcept {
-  if (node_->peek()) return;
+  if (node_->settled()) return;
   {
     const spin_guard guard{lock_};
-    if (canceled_ || node_->canceled()) return;
-    canceled_ = true;
+    if (!node_->canceled()) canceled_ = true;
   }
-  node_->cancel(errc::canceled, errc::canceled);
+  node_->cancel(errc::canceled, errc::canceled);  // Ended already: waits until all below has, too.
 }
 
 result<> errgroup::wait() {

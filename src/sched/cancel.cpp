@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cancellation tree: who is told, in which order, and who may free what.
 //
-// A node *begins* to end when its state is set, and *spreads* its end afterwards, unless it is
-// *alone*: without children, waiters and call-backs, of which it gets no more (I2). Children are
-// linked weakly in their parent, and each keeps a reference to it.
+// A node *begins* to end when its state leaves `live`, and *spreads* its end afterwards, unless it
+// is *alone*: without children, waiters and call-backs, of which it gets no more (I2). What spreads
+// it first ends all below, then *settles* it, and tells those who wait last. Children are linked
+// weakly in their parent, and each keeps a reference to it.
 //
 // Invariants, whenever a node's lock_ is free:
-//   I1  state_ goes from live to ended once; reason_ and cause_ never change after that.
-//   I2  An ended node gets no further child, waiter or call-back.
+//   I1  state_ only goes up, from live to ended; reason_ and cause_ never change after live.
+//   I2  A node that is not live gets no further child, waiter or call-back.
 //   I3  A node is linked in its parent's children_ at most once, and, when it has ended and its
 //       end has spread, not at all.
 //   I4  When the first waiter or call-back of a cancelled tree runs, all of the tree has ended.
-//   I5  next_ended_ is written at most once: only the spread() that took a node out of its
-//       parent's list, and then ended it, links it.
+//   I5  next_ended_ is written at most once, by the spread() that ended the node, or claimed it.
+//   I6  Below an ended (settled) node everything is ended, but for what detach() took away before.
+//   I7  A node that one spread() took from its parent is settled by that one, or by another that
+//       it waits for: every cancel(), also one that comes second, returns after I6 holds.
 // Locks: lock_ is a source's. begin(), detach() and the lists hold one at a time, never a child's
 //   and its parent's. The timers' lock may be held around it, never taken under it.
+//   spreading_ is held by the spread() that has claimed the node until it settles it, and waited
+//   for under no other lock. A spread() waits only for nodes below its own, so they wait in no
+//   circle; nothing is called while it is held.
 // Wake-ups: wake_some() fires after unlocking; a waiter may return and let go of the node at once,
 //   so spread() holds its own reference.
 //   One that is alone wakes nobody, and is kept by whoever ends it.
@@ -64,12 +70,14 @@ class deadline_node final : public cancel_node, public timer_node {
     auto& self = static_cast<deadline_node&>(timer);
     const begun how = self.begin(errc::deadline_exceeded, self.cause_at_deadline_);
     if (how == begun::no) return no_deadline;
-    // Quiet for good: an ended node gets no further child or call-back (I2).
-    if (how == begun::alone || (self.quiet() && self.wake_some())) {
+    // Quiet for good: an ended node gets no further call-back (I2).
+    if (how == begun::alone || (how == begun::childless && self.quiet() && self.wake_some())) {
       self.detach();
     } else if (self.try_add_ref()) {  // Else nobody is left who could tell.
-      start_fiber({.name = "deadline"},
-                  [node = ref_ptr<cancel_node>::adopt(&self)] { node->spread(); });
+      start_fiber({.name = "deadline"}, [how, node = ref_ptr<cancel_node>::adopt(&self)] {
+        if (how == begun::childless) return node->spread();
+        node->settle();  // A cancel() may have come first.
+      });
     }
     return no_deadline;
   }
@@ -149,35 +157,70 @@ void cancel_node::link() noexcept {
 
 cancel_node::begun cancel_node::begin(const error& reason, const error& cause) noexcept {
   const spin_guard guard{lock_};
-  // order: relaxed; all writes are under lock_.
+  // order: relaxed; writes before `spreading` are under lock_.
   if (state_.load(memory_order_relaxed) != live) return begun::no;
   reason_.emplace(reason);
   cause_.emplace(cause);
   race_release(this);
-  state_.store(ended, memory_order_release);  // order: publishes both errors to canceled().
-  const bool alone = children_.empty() && waiters_.empty() && callbacks_.empty();
-  return alone ? begun::alone : begun::with_others;
+  const bool childless = children_.empty();
+  // order: publishes both errors to canceled().
+  state_.store(childless ? ended : unclaimed, memory_order_release);
+  if (!childless) return begun::with_children;
+  return waiters_.empty() && callbacks_.empty() ? begun::alone : begun::childless;
 }
 
 bool cancel_node::cancel(const error& reason, const error& cause) noexcept {
   const begun how = begin(reason, cause);
-  if (how == begun::no) return false;
-  if (how == begun::alone) {
-    stop_timer();
-    detach();
-  } else {
-    spread();
+  switch (how) {
+    case begun::no:
+    case begun::with_children:
+      settle();
+      break;
+    case begun::alone:
+      stop_timer();
+      detach();
+      break;
+    case begun::childless:
+      spread();
   }
+  return how != begun::no;
+}
+
+// Ends all below a node that has begun to end, or waits until another has.
+void cancel_node::settle() noexcept {
+  if (claim()) return spread();
+  wait_until_settled();
+}
+
+// Makes the caller the one who spreads this node's end.
+bool cancel_node::claim() noexcept {
+  if (settled()) return false;
+  const spin_guard guard{lock_};
+  // order: relaxed; as begin(). Who finds it `spreading` comes here with the lock, after hold().
+  if (state_.load(memory_order_relaxed) != unclaimed) return false;
+  spreading_.hold();
+  state_.store(spreading, memory_order_relaxed);
   return true;
 }
 
+void cancel_node::wait_until_settled() noexcept {
+  if (!settled()) const spin_guard until_settled{spreading_};
+}
+
+// Of one that is claimed, or was childless when it began to end.
 void cancel_node::spread() noexcept {
   add_ref();  // The one that the list below owns.
-  detach();   // The others leave their parents as they are taken.
   cancel_node* last = this;
   for (cancel_node* node = this; node != nullptr; node = node->next_ended_) {
     node->take_children(last);
   }
+  // Before anybody is told: a call-back may cancel any of them, and would wait for this.
+  for (cancel_node* node = this; node != nullptr; node = node->next_ended_) {
+    if (node->settled()) continue;
+    node->state_.store(ended, memory_order_release);  // order: publishes I6 to settled().
+    node->spreading_.unlock();
+  }
+  detach();  // The others left their parents as they were taken.
   for (cancel_node* node = this; node != nullptr;) {
     cancel_node* const next = node->next_ended_;
     node->stop_timer();
@@ -189,7 +232,7 @@ void cancel_node::spread() noexcept {
   }
 }
 
-// Ends this node's children, and puts those it ended, and that are not alone, after `last`.
+// Ends this node's children, and puts those whose end the caller is to spread after `last`.
 void cancel_node::take_children(cancel_node*& last) noexcept {
   for (;;) {
     cancel_node* taken[batch];
@@ -203,13 +246,15 @@ void cancel_node::take_children(cancel_node*& last) noexcept {
       }
     }
     for (std::size_t i = 0; i < count; ++i) {
-      const begun how = taken[i]->begin(*reason_, *cause_);
-      if (how == begun::with_others) {
-        last->next_ended_ = taken[i];
-        last = taken[i];
+      cancel_node* const child = taken[i];
+      const begun how = child->begin(*reason_, *cause_);
+      if (how == begun::childless || child->claim()) {
+        last->next_ended_ = child;
+        last = child;
       } else {
-        if (how == begun::alone) taken[i]->stop_timer();
-        taken[i]->release();
+        if (how == begun::alone) child->stop_timer();
+        child->wait_until_settled();
+        child->release();
       }
     }
     if (count < batch) return;

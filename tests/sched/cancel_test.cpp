@@ -316,6 +316,27 @@ TEST_P(cancel_test, cancel_races_with_the_timer) {
   });
 }
 
+// X1, for a cancel that comes second, too; explored in tests/sim/covered_test.cpp.
+TEST_P(cancel_test, second_cancel_finds_all_below_ended) {
+  run([] {
+    for (int round = 0; round < 500; ++round) {
+      const node_ptr root = cancel_node::make(nullptr);
+      const node_ptr middle = cancel_node::make(root.get());
+      std::vector<node_ptr> leaves;
+      for (int i = 0; i < 40; ++i) leaves.push_back(cancel_node::make(middle.get()));
+      atomic<int> running{4};
+      for (const node_ptr& by : {root, middle, root, middle}) {
+        go([&, by] {
+          by->cancel(errc::canceled, errc::canceled);
+          for (const node_ptr& leaf : leaves) EXPECT_TRUE(leaf->canceled());
+          --running;
+        });
+      }
+      while (running != 0) yield();
+    }
+  });
+}
+
 // Making, ending, and dropping below a root that ends at any moment.
 TEST_P(cancel_test, children_come_and_go_while_the_root_ends) {
   run([] {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -27,6 +28,8 @@
 
 namespace exeunt {
 namespace {
+
+using namespace std::chrono_literals;
 
 #if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN)
 constexpr unsigned preemptions = 1;
@@ -132,6 +135,47 @@ TEST(covered, cancel_against_the_end_of_a_child) {
     EXPECT_TRUE(parent.ctx.err().has_value());
     EXPECT_LE(ran, 1);
     EXPECT_TRUE(!stopped || ran == 0);
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+// Goal:   X1 for each of several cancels, not only for the one that came first: when it returns,
+// all
+//         below has ended, whoever has ended what lies between.
+TEST(covered, each_cancel_finds_all_below_ended_when_it_returns) {
+  const auto sum = sim::expect_explored(all("cancels"), [] {
+    const auto root = with_cancel(context::background());
+    const auto middle = with_cancel(root.ctx);
+    const auto leaf = with_cancel(middle.ctx);
+    wait_group group;
+    for (const auto* by : {&root, &root, &middle}) {
+      group.go([&, by] {
+        by->cancel();
+        EXPECT_TRUE(leaf.ctx.err().has_value());
+      });
+    }
+    group.wait();
+  });
+  EXPECT_TRUE(sum.covered);
+}
+
+// Goal:   the same, when a deadline began to end what lies between, and has left the rest to a
+// fiber
+//         that has not run yet.
+TEST(covered, a_cancel_does_what_a_deadline_has_not_done_yet) {
+  const auto sum = sim::expect_explored(all("cancel_at_deadline"), [] {
+    const auto root = with_cancel(context::background());
+    const auto middle = with_timeout(root.ctx, 1ms);
+    const auto leaf = with_cancel(middle.ctx);
+    wait_group group;
+    for (const cancel_func* by : {&root.cancel, &middle.cancel}) {
+      group.go([&, by] {
+        sleep(1ms);
+        (*by)();
+        EXPECT_TRUE(leaf.ctx.err().has_value());
+      });
+    }
+    group.wait();
   });
   EXPECT_TRUE(sum.covered);
 }

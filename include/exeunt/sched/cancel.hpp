@@ -43,8 +43,9 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
 
   /// Cancels this node and all below it; the first cancel wins, later ones do nothing.
   /// Not to be called from a timer's call-back, since it stops the timers of the nodes below.
-  /// Wakes: every waiter and runs every call-back, before it returns; by then, all nodes below are
-  ///        cancelled. Iterative: trees may be 100 000 deep.
+  /// Wakes: every waiter and runs every call-back, before it returns, if this call was the one.
+  ///        Whichever it was, all nodes below are cancelled when it returns. Iterative: trees may
+  ///        be 100 000 deep.
   /// Returns: true if this call was the one.
   bool cancel(const error& reason, const error& cause) noexcept;
 
@@ -57,6 +58,10 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   /// As canceled(), for whoever may yet go by something else: the race detector is told nothing.
   EXEUNT_NO_TSAN [[nodiscard]] bool peek() const noexcept {
     return state_.load(memory_order_acquire) != live;  // order: pairs with begin().
+  }
+  /// Cancelled, and so is all below. Cost: one load.
+  EXEUNT_NO_TSAN [[nodiscard]] bool settled() const noexcept {
+    return state_.load(memory_order_acquire) == ended;  // order: pairs with spread() and begin().
   }
   /// Asserts: canceled().
   [[nodiscard]] const error& reason() const noexcept;
@@ -94,15 +99,20 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   friend class deadline_node;
   using child_list = intrusive_list<cancel_node, cancel_child_tag>;
   static constexpr std::uint8_t live = 0;
-  static constexpr std::uint8_t ended = 1;
+  static constexpr std::uint8_t unclaimed = 1;  // Has begun to end; below it some may be live.
+  static constexpr std::uint8_t spreading = 2;  // And somebody is about to end those.
+  static constexpr std::uint8_t ended = 3;
 
   explicit cancel_node(bool has_deadline) noexcept : has_deadline_{has_deadline} {}
   ~cancel_node();
 
   void set_parent(cancel_node* parent) noexcept;
   void link() noexcept;
-  enum class begun : std::uint8_t { no, alone, with_others };
+  enum class begun : std::uint8_t { no, alone, childless, with_children };
   begun begin(const error& reason, const error& cause) noexcept;
+  void settle() noexcept;
+  bool claim() noexcept;
+  void wait_until_settled() noexcept;
   void spread() noexcept;
   void take_children(cancel_node*& last) noexcept;
   bool wake_some() noexcept;
@@ -114,13 +124,14 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   atomic<std::uint8_t> state_{live};
   const bool has_deadline_;  // It is a deadline_node.
   spin_lock lock_;
+  spin_lock spreading_;                // See I7.
   cancel_node* parent_ = nullptr;      // Owned; set once, before link().
   cancel_node* next_ended_ = nullptr;  // In the list of the one spread() that visits it.
   cancel_callback* shared_ = nullptr;
   child_list children_;  // Weak: a child keeps its parent, not the reverse.
   intrusive_list<waiter> waiters_;
   intrusive_list<cancel_callback, cancel_callback_tag> callbacks_;
-  std::optional<error> reason_;  // There and fixed once state_ is `ended`, as is cause_.
+  std::optional<error> reason_;  // There and fixed once state_ is not `live`, as is cause_.
   std::optional<error> cause_;
 };
 
