@@ -17,6 +17,13 @@
 #include "sched/fiber_locals.hpp"
 #include "sched/worker.hpp"
 
+namespace exeunt::detail {
+// `used`, since only assembly reads it, which the compiler does not look into; as the two below.
+extern "C" {
+[[gnu::used]] constinit thread_local turn* exeunt_this_turn = nullptr;
+}
+}  // namespace exeunt::detail
+
 namespace exeunt::sched {
 
 namespace {
@@ -31,16 +38,14 @@ thread_state& this_thread() noexcept {
   return *here;
 }
 
-// `used`, since only assembly reads them, which the compiler does not look into.
 extern "C" {
 [[gnu::used]] constinit thread_local worker* exeunt_this_worker = nullptr;
-[[gnu::used]] constinit thread_local detail::turn* exeunt_this_turn = nullptr;
 [[gnu::used]] constinit thread_local detail::snapshot_slot* exeunt_this_slot = nullptr;
 }
 
 [[gnu::noinline]] void become(worker* here, detail::turn* turn) noexcept {
   exeunt_this_worker = here;
-  exeunt_this_turn = turn;
+  detail::exeunt_this_turn = turn;
 }
 
 [[gnu::noinline]] void keep_slot(detail::snapshot_slot* slot, void (*end)(void* slot) noexcept) {
@@ -108,7 +113,7 @@ namespace exeunt::detail {
 }
 
 turn& this_turn() noexcept {
-  turn* here = sched::exeunt_this_turn;
+  turn* here = exeunt_this_turn;
   if (here == nullptr) [[unlikely]]
     here = &sched::state.own_turn;
   asm volatile("" : "+r"(here) : : "memory");

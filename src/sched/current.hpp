@@ -54,7 +54,6 @@ struct thread_state {
 // Beside the state, for they are read with every operation.
 extern "C" {
 EXEUNT_API extern constinit thread_local worker* exeunt_this_worker;
-EXEUNT_API extern constinit thread_local detail::turn* exeunt_this_turn;
 EXEUNT_API extern constinit thread_local detail::snapshot_slot* exeunt_this_slot;
 }
 
@@ -64,7 +63,7 @@ EXEUNT_NO_TSAN [[gnu::always_inline]] inline worker* this_worker() noexcept {
 }
 /// The calling thread's turn; as detail::this_turn(), in line.
 EXEUNT_NO_TSAN [[gnu::always_inline]] inline detail::turn& this_turn() noexcept {
-  detail::turn* const here = EXEUNT_READ_THREAD_WORD(exeunt_this_turn);
+  detail::turn* const here = detail::workers_turn();
   return here != nullptr ? *here : detail::this_turn();
 }
 /// Lets `slot` be what the calling thread loads atomic values by. If it is not null, `end(slot)` is

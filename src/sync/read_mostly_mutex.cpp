@@ -1,34 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// The readers-writer lock whose readers count themselves each on their own CPU's line.
+// The readers-writer lock whose readers count themselves each on their own worker's line.
 //
 // After the distributed counts of "BRAVO: Biased Locking for Reader-Writer Locks" (Dice and Kogan,
-// 2019) and Linux's percpu-rwsem; here the lock below, turns_, only says who is next.
+// 2019) and Linux's percpu-rwsem, whose readers pay for no fence either; here the lock below,
+// turns_, only says who is next.
 //
-// A reader *enters* by adding to a count and then finding writer_ clear; if it is set, the reader
-// takes the count back and queues at turns_. One that is let in there counts itself and lets go of
-// turns_: whoever reads is in the counts, and in nothing else. A writer takes turns_ alone, sets
-// writer_, and waits for the sum to be zero.
+// A reader *enters* by adding to a count and then finding that nobody writes; if somebody does, the
+// reader takes the count back and queues at turns_. One that is let in there counts itself and lets
+// go of turns_: whoever reads is in the counts, and in nothing else. A writer takes turns_ alone,
+// sets mode_ to `writing`, and waits for the sum to be zero.
+//
+// Between the addition and the look there must be a fence. In mode `fenced` it is the addition, a
+// locked instruction. In mode `unfenced` there is none on a worker, which alone adds to its count;
+// the writer that ends this mode pays by heavy_fence() for all of them. A successful writer leaves
+// the mode `fenced` behind, and readers open it again when they are worth a heavy fence.
 //
 // Invariants:
-//   I1  writer_ is set only by the writer that holds turns_ alone.
-//   I2  Once writer_ is set, no reader enters, and each that reads is counted: it added before it
-//       found writer_ clear, and all four accesses are sequentially consistent; or it held turns_.
-//   I3  So a sum taken while writer_ is set misses no entry. It may count one that fails, before it
-//       is taken back from the same count, never the taking back alone. A count that somebody else
-//       takes down is in the sum with the entry that it undoes. Hence a sum of zero means that
-//       nobody reads, and one below zero that somebody unlocked what it had not locked.
-//   I4  Whoever takes a count down looks at writer_ afterwards, and if it is set, at the sum, under
-//       queue_lock_. The writer looks at the sum under queue_lock_ before it waits. So the last
-//       to leave is seen by the writer, or sees it.
+//   I1  Only the writer that holds turns_ alone sets the mode to `writing`, and to anything from
+//       there. From `fenced` to `unfenced` a reader that is counted sets it.
+//   I2  A reader has entered by finding `unfenced` after a plain addition, or not `writing` after a
+//       fenced one. So once a writer has set `writing`, and fenced heavily if it was `unfenced`,
+//       nobody enters, and each that reads is counted, where all can see it; or it held turns_.
+//   I3  So a sum taken after that misses no entry. It may count one that fails, before it is taken
+//       back from the same count, never the taking back alone. A count that somebody else takes
+//       down is in the sum with the entry that it undoes. Hence a sum of zero means that nobody
+//       reads, and one below zero that somebody unlocked what it had not locked.
+//   I4  Whoever takes a count down looks at mode_ afterwards, and if it is `writing`, at the sum,
+//       under queue_lock_. The writer looks at the sum under queue_lock_ before it waits. So the
+//       last to leave is seen by the writer, or sees it: with a plain store as with a fenced one,
+//       as I2 has it. Between that store, in mode `unfenced`, and the look the mode becomes
+//       `fenced` only by a writer that has seen the store. A writer that gives up has not, maybe,
+//       and so leaves the mode that it found.
+//   I5  What a worker stores to its own count nobody else stores to; see turn_lease.
 // Locks: queue_lock_ is a leaf among locks of sources; the writer's ticket is claimed under it.
 // Wake-ups: the waiting writer by the last reader to leave, after queue_lock_ is released; others
 //   as turns_ has it.
 // Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp;
-//   tests/sim/covered_locks_test.cpp explores small worlds.
+//   tests/sim/covered_locks_test.cpp explores small worlds; models/read_mostly.pml proves I2 to I4
+//   with store buffers.
 
 #include <exeunt/sync/read_mostly_mutex.hpp>
 
 #include <sched.h>
+#include <algorithm>
 #if __has_include(<sys/rseq.h>)
 #include <sys/rseq.h>
 #endif
@@ -37,11 +51,13 @@
 #include <exeunt/base/race.hpp>
 #include <exeunt/context/context.hpp>
 
+#include "sched/fence.hpp"
 #include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
 namespace exeunt {
 
+using detail::memory_order_relaxed;
 using detail::memory_order_release;
 using detail::memory_order_seq_cst;
 using detail::order_watch;
@@ -66,35 +82,90 @@ namespace {
   return static_cast<unsigned>(::sched_getcpu());
 }
 
+// What is a fair price of a heavy fence. After a time so much longer than itself it is no matter,
+// and the lock is open again for the next reader. Else as many readers as have paid as much open
+// it, with what a reader saves by it, as docs/benchmarks.md has it.
+constexpr int long_for = 4;
+constexpr clock::duration saved_by_reader{8};
+#ifdef EXEUNT_DCHECKS  // So that tests see both modes.
+constexpr clock::rep patience_min = 2;
+constexpr clock::rep patience_max = 8;
+#else
+constexpr clock::rep patience_min = 32;
+constexpr clock::rep patience_max = 4096;
+#endif
+
 detail::lock_name name_of(const read_mostly_mutex* lock) noexcept {
   return {lock, detail::lock_form::read_mostly};
 }
 
 }  // namespace
 
-read_mostly_mutex::shard& read_mostly_mutex::this_shard() noexcept {
-  // A simulation repeats, and tries readers that unlock elsewhere.
-  if (detail::any_simulation() && detail::is_simulated()) {
-    return shards_[detail::choose_below(2)];
+// For a fenced addition: the own one of who has one, which only he may add to without a fence.
+read_mostly_mutex::shard& read_mostly_mutex::any_shard() noexcept {
+  const detail::turn* const me = detail::workers_turn();
+  if (me == nullptr || me->number >= workers_max) {
+    return shards_[workers_max + this_cpu() % shards_of_others];
   }
-  return shards_[this_cpu() % shards];
+  // A simulation repeats, and tries readers that unlock elsewhere.
+  if (detail::any_simulation() && detail::is_simulated() && detail::choose_below(2) == 1) {
+    return shards_[workers_max];
+  }
+  return shards_[me->number];
 }
 
 bool read_mostly_mutex::enter() noexcept {
-  if (writer_.load(detail::memory_order_relaxed) != 0) return false;  // order: spares a failure.
-  shard& here = this_shard();
-  // order: seq_cst, with the store in acquire(), as I2 says; the second acquires the release of the
-  // last writer in let_go().
-  here.readers.fetch_add(1, memory_order_seq_cst);
-  if (__builtin_expect(writer_.load(memory_order_seq_cst) == 0, 1)) return true;
-  leave(here);
-  return false;
+  if (enter_alone()) return true;
+  if (mode_.load(memory_order_relaxed) == mode::writing) return false;  // order: spares a failure.
+  shard& in = any_shard();
+  // order: seq_cst, with the exchange in close(), as I2 says.
+  in.readers.fetch_add(1, memory_order_seq_cst);
+  return has_entered(in);
 }
+
+// Of who has added without a fence, and found the mode changed.
+bool read_mostly_mutex::stays_after_fence(shard& in) noexcept {
+  detail::atomic_fence();
+  return has_entered(in);
+}
+
+// Of who has counted himself, and fenced.
+bool read_mostly_mutex::has_entered(shard& in) noexcept {
+  // order: seq_cst, as I2 says; acquires the release of the last writer.
+  const mode now = mode_.load(memory_order_seq_cst);
+  if (now == mode::writing) {
+    leave(in);
+    return false;
+  }
+  if (now == mode::fenced) note_fenced(in);
+  return true;
+}
+
+// Opens the lock if the fences of those that were here were as dear as one heavy fence.
+void read_mostly_mutex::note_fenced(shard& in) noexcept {
+  // order: relaxed, all; the count is a hint where several write it, and the opening is seen or
+  // not.
+  const std::uint32_t count = in.fenced.load(memory_order_relaxed) + 1;
+  in.fenced.store(count, memory_order_relaxed);
+  if (count < patience_.load(memory_order_relaxed)) return;
+  if (!sched::fences_are_asymmetric.load(memory_order_relaxed)) return;
+  in.fenced.store(0, memory_order_relaxed);
+  opened_at_.store(clock::now(), memory_order_relaxed);
+  mode expected = mode::fenced;
+  mode_.compare_exchange_strong(expected, mode::unfenced, memory_order_relaxed,
+                                memory_order_relaxed);
+}
+
+void read_mostly_mutex::leave() noexcept { leave(any_shard()); }
 
 void read_mostly_mutex::leave(shard& in) noexcept {
   // order: seq_cst, as I4 says; releases what the reader did, to the writer that takes the sum.
   in.readers.fetch_sub(1, memory_order_seq_cst);
-  if (__builtin_expect(writer_.load(memory_order_seq_cst) == 0, 1)) return;
+  if (mode_.load(memory_order_seq_cst) == mode::writing) tell_writer();
+}
+
+// That a reader has left, who may be the last.
+void read_mostly_mutex::tell_writer() noexcept {
   spin_guard guard{queue_lock_};
   if (queue_.empty() || !all_left()) return;
   const queued_waiter* const writer = queue_.claim_first();
@@ -107,7 +178,7 @@ void read_mostly_mutex::leave(shard& in) noexcept {
 // From one that turns_ has let in to one that is counted.
 void read_mostly_mutex::convert() noexcept {
   // order: relaxed would do; the writer has it from turns_.
-  this_shard().readers.fetch_add(1, memory_order_seq_cst);
+  any_shard().readers.fetch_add(1, memory_order_seq_cst);
   turns_.let_go_shared();
 }
 
@@ -119,10 +190,30 @@ bool read_mostly_mutex::all_left() const noexcept {
   return sum == 0;
 }
 
-void read_mostly_mutex::let_go(bool writer_first) noexcept {
-  // order: release, pairs with the acquire in enter().
-  writer_.store(0, memory_order_release);
-  turns_.let_go(writer_first);
+// What a heavy fence took, and how long the lock had been open before: when to open it again.
+void read_mostly_mutex::note_heavy(clock::duration took, clock::duration open_for) noexcept {
+  const auto as_dear = std::clamp<clock::rep>(took / saved_by_reader, patience_min, patience_max);
+  // order: relaxed; a hint.
+  patience_.store(open_for >= long_for * took ? 1 : static_cast<std::uint32_t>(as_dear),
+                  memory_order_relaxed);
+}
+
+// By the writer that holds turns_: nobody enters any more. Returns: the mode before.
+read_mostly_mutex::mode read_mostly_mutex::close() noexcept {
+  const mode before = mode_.exchange(mode::writing, memory_order_seq_cst);  // order: see enter().
+  if (before == mode::unfenced) {
+    const clock::time_point start = clock::now();
+    sched::heavy_fence();
+    // order: relaxed, both; hints.
+    note_heavy(clock::now() - start, start - opened_at_.load(memory_order_relaxed));
+  }
+  return before;
+}
+
+// Of a writer that has closed the lock, and has not read or written.
+void read_mostly_mutex::give_up(mode before) noexcept {
+  mode_.store(before, memory_order_release);  // order: goes on with the last writer's release.
+  turns_.let_go(true);
 }
 
 wait_end read_mostly_mutex::acquire(detail::cancel_node* cancel,
@@ -131,9 +222,9 @@ wait_end read_mostly_mutex::acquire(detail::cancel_node* cancel,
     const wait_end end = turns_.acquire(cancel, deadline);
     if (end != wait_end::claimed) return end;
   }
-  writer_.store(1, memory_order_seq_cst);
+  const mode before = close();
   const wait_end end = wait_for_readers(cancel, deadline);
-  if (end != wait_end::claimed) let_go(true);
+  if (end != wait_end::claimed) give_up(before);
   return end;
 }
 
@@ -196,9 +287,9 @@ result<> read_mostly_mutex::lock(const context& ctx) noexcept {
 bool read_mostly_mutex::try_lock() noexcept {
   const order_watch watch{"read_mostly_mutex lock", order_, name_of(this)};
   if (!turns_.take()) return false;
-  writer_.store(1, memory_order_seq_cst);
+  const mode before = close();
   if (!all_left()) {
-    let_go(true);
+    give_up(before);
     return false;
   }
   told_to_writer();
@@ -224,14 +315,19 @@ void read_mostly_mutex::unlock() noexcept {
   if (detail::is_watched()) [[unlikely]]
     detail::watch_unlock("read_mostly_mutex unlock", this, order_);
   // order: relaxed; set by the caller's own lock(), if he keeps the rules.
-  if (writer_.load(detail::memory_order_relaxed) == 0) {
+  if (mode_.load(memory_order_relaxed) != mode::writing) {
     detail::fatal("unlock of a read_mostly_mutex that no writer holds");
   }
   detail::race_release(this);
-  let_go();
+  mode_.store(mode::fenced, memory_order_release);  // order: pairs with enter().
+  turns_.let_go();
 }
 
-void read_mostly_mutex::lock_shared() noexcept {
+void read_mostly_mutex::lock_shared_slowly() noexcept {
+  static_cast<void>(acquire_shared(nullptr, no_deadline));
+}
+
+void read_mostly_mutex::lock_shared_watched() noexcept {
   const order_watch watch{"read_mostly_mutex lock_shared", order_, name_of(this), true};
   watch.may_wait();
   static_cast<void>(acquire_shared(nullptr, no_deadline));
@@ -278,13 +374,6 @@ bool read_mostly_mutex::try_lock_shared_until(clock::time_point deadline) noexce
   detail::race_acquire(this);
   watch.took();
   return true;
-}
-
-void read_mostly_mutex::unlock_shared() noexcept {
-  if (detail::is_watched()) [[unlikely]]
-    detail::watch_unlock("read_mostly_mutex unlock_shared", this, order_, true);
-  detail::race_release(&shards_);
-  leave(this_shard());
 }
 
 }  // namespace exeunt

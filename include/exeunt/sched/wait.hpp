@@ -29,6 +29,7 @@
 #include <exeunt/base/intrusive_list.hpp>
 #include <exeunt/base/race.hpp>
 #include <exeunt/base/spin_lock.hpp>
+#include <exeunt/base/thread_word.hpp>
 
 namespace exeunt::detail {
 
@@ -230,6 +231,14 @@ struct turn {
 
 /// The calling thread's own. Ask again after whatever may park.
 [[gnu::noinline]] EXEUNT_API turn& this_turn() noexcept;
+
+extern "C" {
+EXEUNT_API extern constinit thread_local turn* exeunt_this_turn;
+}
+/// The turn of the worker that runs here, or null. Ask again after whatever may park.
+EXEUNT_NO_TSAN [[gnu::always_inline]] inline turn* workers_turn() noexcept {
+  return EXEUNT_READ_THREAD_WORD(exeunt_this_turn);
+}
 
 /// For who looks without a lock and finds nothing: that what the thread has done under locks is to
 /// be seen by others before it looks. Else two could each do something, look for what the other has

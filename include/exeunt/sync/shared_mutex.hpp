@@ -153,11 +153,13 @@ class EXEUNT_API shared_mutex {
     while (__builtin_expect((seen & (writer_bit | waiting_bit)) == 0, 1)) {
       // order: acquire, pairs with the release in let_go().
       if (__builtin_expect(
-              state_.compare_exchange_weak(seen, seen + one_reader, detail::memory_order_acquire,
-                                           detail::memory_order_relaxed),
+              state_.compare_exchange_strong(seen, seen + one_reader, detail::memory_order_acquire,
+                                             detail::memory_order_relaxed),
               1)) {
         return true;
       }
+      stand_back();
+      seen = state_.load(detail::memory_order_relaxed);
     }
     return false;
   }
@@ -186,6 +188,7 @@ class EXEUNT_API shared_mutex {
     unlock_shared_slowly();
   }
 
+  static void stand_back() noexcept;
   void lock_watched() noexcept;
   void lock_shared_watched() noexcept;
   bool try_lock_watched() noexcept;
