@@ -5,24 +5,26 @@
 #include <exeunt/base/spin_lock.hpp>
 
 #include <sched.h>
-#include <algorithm>
+#include <cstddef>
+#include <iterator>
 
 namespace exeunt::detail {
 
 void spin_wait::pause() noexcept {
   // A critical section is some 20 ns long and a cache line's journey 113 ns there and back
   // (docs/benchmarks.md). Two threads that use a lock all the time and look at it often take the
-  // line from one another for each section; so who waits looks ever less often, up to every 4 µs,
-  // in which the other one gets through a hundred sections. A pause is some 30 ns. A lock that is
-  // not free after ten looks is most likely held by a thread that the kernel has put aside.
-  constexpr int doublings = 7;
-  constexpr int looks_before_yield = 10;
-  if (looks_ == looks_before_yield) {
-    looks_ = doublings / 2;
+  // line from one another for each section, and each look costs the holder such a journey; so who
+  // waits looks ever less often, and soon every 4 µs, in which the other one gets through a hundred
+  // sections. A pause is some 30 ns. A lock that is not free after six looks is most likely held by
+  // a thread that the kernel has put aside.
+  constexpr int pauses[] = {2, 16, 128, 128, 128, 128};
+  constexpr int after_yield = 2;
+  if (looks_ == std::size(pauses)) {
+    looks_ = after_yield;
     ::sched_yield();
     return;
   }
-  for (int left = 1 << std::min(looks_, doublings); left > 0; --left) cpu_relax();
+  for (int left = pauses[looks_]; left > 0; --left) cpu_relax();
   ++looks_;
 }
 

@@ -62,7 +62,7 @@ class spin_wait {
   EXEUNT_API void pause() noexcept;
 
  private:
-  int looks_ = 0;
+  unsigned looks_ = 0;
 };
 
 /// std::lock_guard would be instrumented by ThreadSanitizer in user code; this one is not.
