@@ -254,12 +254,7 @@ inline stop_searching(w) {       // Having found something.
   last = 0
 }
 
-#if BREAK == 5
-#define WHO_LEAVES_THE_POLLER && false
-#else
-#define WHO_LEAVES_THE_POLLER
-#endif
-#if BREAK == 10                  // As the code was at first.
+#if BREAK == 9                   // As the code was at first.
 #define WHO_SEES_WORK && false
 #else
 #define WHO_SEES_WORK
@@ -273,7 +268,7 @@ inline wake_up(w) {
     :: else
     fi;
     if
-    :: (polls WHO_LEAVES_THE_POLLER || found WHO_SEES_WORK) && !searches[w] ->
+    :: (found WHO_SEES_WORK) && !searches[w] ->
        searches[w] = 1; searching++
     :: else
     fi;
@@ -428,16 +423,7 @@ falls_asleep:
      :: else
      fi;
      goto finds_ready
-  :: !found && !polls ->
-     idle_lock == 0;
-     if
-#if BREAK == 8
-     :: true -> woken[me] == 1
-#else
-     :: poller_taken -> woken[me] == 1
-     :: !poller_taken
-#endif
-     fi
+  :: !found && !polls -> woken[me] == 1
   fi;
   wake_up(me);
   goto finds_ready;
@@ -484,13 +470,18 @@ active proctype descriptor() {
 #endif
 
 #define BEHIND(w) (stuck[w] && SEEN(w) > 0 && ring[w] <= 1)
+#if BREAK == 5
+#define UNWATCHED false
+#else
+#define UNWATCHED (one_is_stuck && !poller_taken)
+#endif
 
-#if BREAK != 9
+#if BREAK != 8
 active proctype monitor() {
   byte chosen = NOBODY;
   do
   :: idle_count > 0 && searching == 0 &&
-     (BEHIND(0) || BEHIND(1)
+     (UNWATCHED || BEHIND(0) || BEHIND(1)
 #if WORKERS > 2
       || BEHIND(2)
 #endif

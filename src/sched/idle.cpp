@@ -14,10 +14,12 @@
 // less time than to wake a thread. Nobody is woken for it, and the last look does not count it,
 // unless its worker stays with the fiber it runs; if it does so later the monitor tells.
 //
-// The poller is watched while anybody sleeps. Who leaves it counts as searching, so that, should it
-// find work, the last searcher's wake-up brings somebody there in its place. A worker that went to
-// its futex because the poller was taken looks once more, when it has given up searching, whether
-// it still is.
+// The poller is watched by the first that goes to sleep. Who leaves it with one fiber to run wakes
+// nobody to take its place there: most fibers wait again before another thread were awake, and a
+// server with one busy connection needs one worker. With several, their pushes wake somebody. Until
+// somebody sleeps there again those that are awake look at descriptors and timers in passing; and
+// if one of them stays with a fiber while others sleep, the monitor sees to it that the poller is
+// watched.
 //
 // No needless wake-up. A producer wakes nobody while somebody searches: the searcher either finds
 // the work or, having given up searching, looks at everything again after its fence. The last
@@ -158,20 +160,20 @@ void runtime_core::sleep(worker& w) noexcept {
         poll_io(until, &w);
         return;
       }
-    } else if (poller_is_taken()) {
+    } else {
       while (w.woken_.load(memory_order_acquire) == 0) futex_wait(w.woken_, 0);
     }
   }
   wake_up(w, polls, found);
 }
 
-// The sleeper's own side of the end of its sleep. Who `found` work, or has left the poller,
-// searches: if there is more than it takes it is to wake the next one.
+// The sleeper's own side of the end of its sleep. Who `found` work searches: if there is more than
+// it takes it is to wake the next one.
 void runtime_core::wake_up(worker& w, bool polled, bool found) noexcept {
   {
     const detail::spin_guard guard{idle_lock_};
     if (polled) poller_taken_ = false;
-    if ((polled || found) && !std::exchange(w.searching_, true)) {
+    if (found && !std::exchange(w.searching_, true)) {
       searching_.fetch_add(1, memory_order_seq_cst);
     }
     if (w.idle_.load(memory_order_relaxed)) {  // Else somebody took us out, and counted us.
@@ -190,7 +192,7 @@ void runtime_core::wake_up(worker& w, bool polled, bool found) noexcept {
 void runtime_core::timer_moved_forward(clock::time_point when) noexcept {
   // order: seq_cst; the timer queue's store of `next` came before, see sleep().
   if (when.time_since_epoch().count() >= polling_until_.load(memory_order_seq_cst)) {
-    // Somebody sleeps in the poller until then or earlier, or nobody does and all are busy.
+    // Somebody sleeps in the poller until then or earlier, or nobody does: who is awake will look.
     return;
   }
   const detail::spin_guard guard{idle_lock_};

@@ -2,13 +2,13 @@
 // What the monitor looks for.
 //
 // A worker *stays* if it has begun to run no fiber since the last look. What waits in its queue
-// then goes to an idle worker, which is woken to take it. If no worker is idle, timers,
-// descriptors and started fibers wait for those that stay. One of them is *stuck*, and its place is
-// filled (staffing.cpp), if its thread sleeps at two looks in a row, in a system call or for a
-// lock, or if it has stayed for 10 ms and had the processor meanwhile. A thread that is ready but
-// gets no processor is neither: one more of them would help nobody. A worker that comes back to its
-// loop learns there what has become of it, so that to judge wrongly costs a thread for a while, and
-// nothing else.
+// then goes to an idle worker, which is woken to take it; and so is one if nobody watches the
+// poller. If no worker is idle, timers, descriptors and started fibers wait for those that stay.
+// One of them is *stuck*, and its place is filled (staffing.cpp), if its thread sleeps at two looks
+// in a row, in a system call or for a lock, or if it has stayed for 10 ms and had the processor
+// meanwhile. A thread that is ready but gets no processor is neither: one more of them would help
+// nobody. A worker that comes back to its loop learns there what has become of it, so that to judge
+// wrongly costs a thread for a while, and nothing else.
 //
 // Besides, the monitor lets a fiber that found no memory for a stack try again now and then, has
 // the pool of stacks give back what nobody needs (stack_pool::tend()) and others do the same
@@ -197,7 +197,7 @@ monitor::found monitor::look(clock::time_point now) noexcept {
       continue;
     }
     if (somebody_idle) {  // Also of one that was given up on before.
-      waits = waits || w.queued() > 0;
+      waits = waits || w.queued() > 0 || !home_.poller_is_taken();
       if (w.has_mail() && now - last.since >= stays_too_long) home_.return_stray_mail(w);
       continue;
     }

@@ -156,6 +156,8 @@ class runtime_core {
   bool somebody_idle() const noexcept {
     return idle_count_.load(detail::memory_order_relaxed) != 0;  // order: a hint.
   }
+  /// Any thread: whether somebody sleeps in the poller, or is about to leave it.
+  bool poller_is_taken() noexcept;
   /// A worker that is awake: whether all others sleep.
   bool others_sleep() const noexcept {
     // order: relaxed, both; a hint.
@@ -220,7 +222,6 @@ class runtime_core {
   void wake_idle(worker& w) noexcept;
   void wake_worker(worker& w) noexcept;
   void wake_up(worker& w, bool polled, bool found) noexcept;
-  bool poller_is_taken() noexcept;
   void wait_for_outsiders() noexcept;
   void wait_until_quiet(bool inside, clock::time_point limit) noexcept;
   void tell_quiet() noexcept;
