@@ -8,6 +8,8 @@
 //       fiber of its own; then is_left_ is set, the flight is not in the table, and its context has
 //       ended or is about to. Nobody joins it any more.
 //   I3  shared_ is written before the flight is complete, and never again.
+//   I4  is_over_ => the outcome is in its place and the function's context has ended. Nobody leaves
+//       then any more: so what is_left_ says, whether a failure has nobody to get it, stays true.
 // Locks: lock_ is a leaf. Keys are compared under it; contexts are ended, fibers woken and flights
 //   freed after it. The completion of a flight has a lock of its own.
 // Wake-ups: by completion::complete(), from finish().
@@ -67,13 +69,15 @@ context flight_table::adopt_context(flight_base& flight) {
 }
 
 void flight_table::finish(flight_base& flight) noexcept {
+  if (flight.node_) flight.node_->cancel(errc::canceled, errc::canceled);
+  race_release(&flight);
   {
     const spin_guard guard{lock_};
     if (flight.linked_) unlink(flight);
     flight.runner_ = caller{};
     flight.shared_ = flight.callers_ > 1;
+    flight.is_over_ = true;
   }
-  if (flight.node_) flight.node_->cancel(errc::canceled, errc::canceled);
   flight.complete();
 }
 
@@ -84,6 +88,10 @@ result<> flight_table::wait(flight_base& flight, const context* ctx) {
   bool is_last = false;
   {
     const spin_guard guard{lock_};
+    if (flight.is_over_) {  // I4; finish() is about to complete it.
+      race_acquire(&flight);
+      return {};
+    }
     is_last = --flight.waiting_ == 0;
     if (is_last) {
       flight.is_left_ = true;

@@ -56,6 +56,7 @@ class EXEUNT_API flight_base : public completion {
   bool linked_ = false;
   bool shared_ = false;
   bool is_left_ = false;     // All have gone: what it gives is nobody's.
+  bool is_over_ = false;     // The outcome is in its place.
   std::size_t callers_ = 1;  // Who ever joined.
   std::size_t waiting_ = 1;  // Who has not left. The caller that runs the function does not.
   caller runner_;            // Who runs the function, from its begin to its end.
@@ -89,7 +90,8 @@ class EXEUNT_API flight_table : public ref_counted {
   void report_unread(flight_base& flight, const error* failure) noexcept;
 
   /// Waits for the end as a caller that joined, until `ctx` (may be null) ends. If all have left,
-  /// the call's context ends, and the key is free.
+  /// the call's context ends, and the key is free. Who comes to leave when there is an outcome gets
+  /// it.
   [[nodiscard]] result<> wait(flight_base& flight, const context* ctx);
 
   /// Frees the key of the call that `is_same`.
