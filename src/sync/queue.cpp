@@ -13,7 +13,8 @@
 //   the value of the first producer; each is woken after lock_ is released.
 // Order: to the race detector a node has a clock, from the push to the pop that gets it. A value
 //   that a pop moves on its producer's behalf is moved unseen.
-// Tests: tests/sync/queue_test.cpp, map_stress_test.cpp, flows_race_test.cpp.
+// Tests: tests/sync/queue_test.cpp, map_stress_test.cpp, flows_race_test.cpp;
+//   tests/sim/covered_flows_test.cpp.
 
 #include <exeunt/sync/queue.hpp>
 

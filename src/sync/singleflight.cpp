@@ -13,7 +13,8 @@
 // Locks: lock_ is a leaf. Keys are compared under it; contexts are ended, fibers woken and flights
 //   freed after it. The completion of a flight has a lock of its own.
 // Wake-ups: by completion::complete(), from finish().
-// Tests: tests/sync/singleflight_test.cpp, map_stress_test.cpp, flows_race_test.cpp.
+// Tests: tests/sync/singleflight_test.cpp, map_stress_test.cpp, flows_race_test.cpp;
+//   tests/sim/covered_flows_test.cpp.
 
 #include <exeunt/sync/singleflight.hpp>
 

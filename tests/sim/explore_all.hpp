@@ -19,16 +19,18 @@ inline constexpr unsigned covered_preemptions = 1;
 inline constexpr unsigned covered_preemptions = 2;
 #endif
 
-/// Expects that `world` holds under all schedules with so many preemptions, and that these are all.
+/// Expects that `world` holds under all schedules with at most so many preemptions, and that these
+/// are all.
 template <typename F>
-void explore_all(const std::string& name, F world) {
-  const auto sum = sim::expect_explored({.name = name,
-                                         .schedules = 2'000'000,
-                                         .preemptions = covered_preemptions,
-                                         .exhaustive = true},
-                                        world);
+void explore_all(const std::string& name, unsigned most, F world) {
+  const auto sum = sim::expect_explored(
+      {.name = name, .schedules = 2'000'000, .preemptions = most, .exhaustive = true}, world);
   EXPECT_TRUE(sum.covered);
   ::testing::Test::RecordProperty("schedules_of_" + name, std::to_string(sum.schedules));
+}
+template <typename F>
+void explore_all(const std::string& name, F world) {
+  explore_all(name, covered_preemptions, world);
 }
 
 }  // namespace exeunt::test

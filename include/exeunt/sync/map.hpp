@@ -16,7 +16,7 @@
 //       and are otherwise not trusted.
 // Locks: a shard's lock is a leaf. Under it run Equal and the moves and copies of keys and values;
 //   what is replaced or erased is destroyed after it.
-// Tests: tests/sync/map_test.cpp, map_stress_test.cpp.
+// Tests: tests/sync/map_test.cpp, map_stress_test.cpp; tests/sim/covered_flows_test.cpp.
 
 #pragma once
 
