@@ -2,8 +2,7 @@
 // Question:  what do the things that bound what goes on cost a caller who need not wait?
 // Unit:      one item = one acquire() and release(), one allow(), one wait(), one call() of a
 //            function, or one value through a queue. Lower is better.
-// Compare:   bench/rivals/primitives, for the semaphore. Go's singleflight and rate limiter are not
-//            in its standard library.
+// Compare:   bench/rivals/flows.
 // Not said:  nothing about those who wait.
 
 #include <benchmark/benchmark.h>
