@@ -11,10 +11,12 @@
 #include <exeunt/base/error.hpp>
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
+#include <exeunt/sched/runtime.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
 #include "support/explored.hpp"
 #include "support/until_parked.hpp"
+#include "support/without_monitor.hpp"
 
 namespace exeunt {
 namespace {
@@ -157,6 +159,51 @@ TEST_P(semaphore_test, more_than_there_is_waits_for_the_context_and_blocks_nobod
     fibers.wait();
     EXPECT_FALSE(bound.acquire(ctx, 1)) << "the context has ended, though there are units";
   });
+}
+
+// Goal:   nobody gives way with a unit in hand, for which all others would then have to queue.
+// Method: on one worker, one acquires and releases all the time, and the other looks whenever the
+//         first gives way.
+TEST(semaphore_turns, who_gives_way_holds_nothing) {
+  test::without_monitor alone;
+  runtime workers{{.procs = 1, .seam = alone.seam()}};
+  workers.run([] {
+    semaphore one{1};
+    std::atomic<bool> is_over = false;
+    wait_group fibers;
+    fibers.go([&] {
+      for (int i = 0; i < 10'000; ++i) {
+        one.acquire();
+        one.release();
+      }
+      is_over = true;
+    });
+    int looks = 0;
+    int in_vain = 0;
+    while (!is_over) {
+      ++looks;
+      if (one.try_acquire()) {
+        one.release();
+      } else {
+        ++in_vain;
+      }
+      yield();
+    }
+    EXPECT_GT(looks, 10);
+    EXPECT_EQ(in_vain, 0);
+    fibers.wait();
+  });
+  test::stop_and_expect_none_left(workers);
+}
+
+TEST(semaphore_death, too_many_units_are_fatal) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  constexpr std::uint64_t most = (std::uint64_t{1} << 63) - 1;
+  semaphore many{most};
+  EXPECT_TRUE(many.try_acquire(most));
+  EXPECT_FALSE(many.try_acquire());
+  many.release(most);
+  EXPECT_DEATH(semaphore{most + 1}, "less than 2");
 }
 
 EXEUNT_EXPLORED(semaphore_test);
