@@ -5,7 +5,6 @@
 #include <exeunt/base/spin_lock.hpp>
 
 #include <sched.h>
-#include <cstddef>
 #include <iterator>
 
 namespace exeunt::detail {

@@ -199,7 +199,9 @@ bool cancel_node::claim() noexcept {
   // order: relaxed; as begin(). Who finds it `spreading` comes here with the lock, after hold().
   if (state_.load(memory_order_relaxed) != unclaimed) return false;
   spreading_.hold();
-  state_.store(spreading, memory_order_relaxed);
+  // order: release; canceled() that finds this, and not what begin() stored, needs both errors,
+  // too.
+  state_.store(spreading, memory_order_release);
   return true;
 }
 

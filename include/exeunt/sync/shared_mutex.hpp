@@ -159,7 +159,7 @@ class EXEUNT_API shared_mutex {
         return true;
       }
       stand_back();
-      seen = state_.load(detail::memory_order_relaxed);
+      seen = state_.load(detail::memory_order_relaxed);  // order: as above.
     }
     return false;
   }
