@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include <gtest/gtest.h>
@@ -96,6 +97,21 @@ void lives_exactly_once() {
 
 TEST(base_function, destroys_a_small_callable_once) { lives_exactly_once<8>(); }
 TEST(base_function, destroys_a_large_callable_once) { lives_exactly_once<200>(); }
+
+TEST(base_function, carries_plain_data_along) {
+  const std::array<int, 10> numbers{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  static_assert(sizeof numbers == detail::function_buffer_bytes);
+  unique_function<int()> f = [numbers] {
+    return std::accumulate(numbers.begin(), numbers.end(), 0);
+  };
+  unique_function<int()> g = std::move(f);
+  EXPECT_FALSE(f);
+  f = std::move(g);
+  EXPECT_FALSE(g);
+  EXPECT_EQ(f(), 55);
+  f = nullptr;
+  EXPECT_FALSE(f);
+}
 
 TEST(base_function, survives_assignment_to_itself) {
   unique_function<int()> f = [] { return 3; };

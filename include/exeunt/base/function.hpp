@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <new>
@@ -47,6 +48,9 @@ class unique_function<Result(Args...)> {
              std::is_invocable_r_v<Result, std::decay_t<F>&, Args...>)
   unique_function(F&& callable) {
     using stored = std::decay_t<F>;
+    // What take() copies as bytes is copied whole.
+    if constexpr (!fits<stored> || std::is_trivially_copyable_v<stored>)
+      std::memset(buffer_, 0, sizeof buffer_);
     if constexpr (fits<stored>) {
       ::new (static_cast<void*>(buffer_)) stored(std::forward<F>(callable));
       ops_ = &small_ops<stored>;
@@ -56,17 +60,16 @@ class unique_function<Result(Args...)> {
     }
   }
 
-  EXEUNT_NO_TSAN unique_function(unique_function&& other) noexcept : ops_{other.ops_} {
-    if (ops_ != nullptr) ops_->move(buffer_, other.buffer_);
-    other.ops_ = nullptr;
-  }
+  EXEUNT_NO_TSAN unique_function(unique_function&& other) noexcept { take(other); }
   EXEUNT_NO_TSAN unique_function& operator=(unique_function&& other) noexcept {
     if (this != &other) {
       reset();
-      ops_ = other.ops_;
-      if (ops_ != nullptr) ops_->move(buffer_, other.buffer_);
-      other.ops_ = nullptr;
+      take(other);
     }
+    return *this;
+  }
+  EXEUNT_NO_TSAN unique_function& operator=(std::nullptr_t) noexcept {
+    reset();
     return *this;
   }
   ~unique_function() { reset(); }
@@ -79,6 +82,7 @@ class unique_function<Result(Args...)> {
   }
 
  private:
+  // Null: the bytes are all there is to move; there is nothing to destroy.
   struct ops {
     Result (*call)(void* self, Args&&... args);
     void (*move)(void* to, void* from) noexcept;
@@ -91,36 +95,48 @@ class unique_function<Result(Args...)> {
       alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
 
   template <typename F>
-  static constexpr ops small_ops{[](void* self, Args&&... args) -> Result {
-                                   return std::invoke_r<Result>(*static_cast<F*>(self),
-                                                                std::forward<Args>(args)...);
-                                 },
-                                 [](void* to, void* from) noexcept {
-                                   ::new (to) F(std::move(*static_cast<F*>(from)));
-                                   static_cast<F*>(from)->~F();
-                                 },
-                                 [](void* self) noexcept { static_cast<F*>(self)->~F(); }};
+  static void move_small(void* to, void* from) noexcept {
+    ::new (to) F(std::move(*static_cast<F*>(from)));
+    static_cast<F*>(from)->~F();
+  }
+  template <typename F>
+  static void destroy_small(void* self) noexcept {
+    static_cast<F*>(self)->~F();
+  }
+
+  template <typename F>
+  static constexpr ops small_ops{
+      [](void* self, Args&&... args) -> Result {
+        return std::invoke_r<Result>(*static_cast<F*>(self), std::forward<Args>(args)...);
+      },
+      std::is_trivially_copyable_v<F> ? nullptr : &unique_function::move_small<F>,
+      std::is_trivially_destructible_v<F> ? nullptr : &unique_function::destroy_small<F>};
 
   template <typename F>
   EXEUNT_NO_TSAN static F* large(void* self) noexcept {
     return *static_cast<F**>(self);
   }
   template <typename F>
-  EXEUNT_NO_TSAN static void move_large(void* to, void* from) noexcept {
-    ::new (to) F*(*static_cast<F**>(from));
+  static constexpr ops large_ops{[](void* self, Args&&... args) -> Result {
+                                   return std::invoke_r<Result>(*large<F>(self),
+                                                                std::forward<Args>(args)...);
+                                 },
+                                 nullptr, [](void* self) noexcept { delete large<F>(self); }};
+
+  EXEUNT_NO_TSAN void take(unique_function& other) noexcept {
+    ops_ = std::exchange(other.ops_, nullptr);
+    if (ops_ == nullptr) return;
+    if (ops_->move != nullptr) {
+      ops_->move(buffer_, other.buffer_);
+    } else if constexpr (detail::function_buffer_is_used) {
+      std::memcpy(buffer_, other.buffer_, sizeof buffer_);
+    } else {
+      ::new (static_cast<void*>(buffer_)) void*(*reinterpret_cast<void**>(other.buffer_));
+    }
   }
-
-  template <typename F>
-  static constexpr ops large_ops{
-      [](void* self, Args&&... args) -> Result {
-        return std::invoke_r<Result>(*large<F>(self), std::forward<Args>(args)...);
-      },
-      &unique_function::move_large<F>, [](void* self) noexcept { delete large<F>(self); }};
-
   EXEUNT_NO_TSAN void reset() noexcept {
-    const ops* const held = ops_;
-    ops_ = nullptr;
-    if (held != nullptr) held->destroy(buffer_);
+    const ops* const held = std::exchange(ops_, nullptr);
+    if (held != nullptr && held->destroy != nullptr) held->destroy(buffer_);
   }
 
   const ops* ops_ = nullptr;
