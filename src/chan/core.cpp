@@ -244,16 +244,22 @@ send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
   return send_held(here, value, cancel, lock_.lock_shared(here));
 }
 
-send_status chan_core::send_held(turn& here, void* value, cancel_node* cancel,
-                                 spin_lock& held) noexcept {
+// Apart from send_held(), whose frame goes before the caller parks.
+[[gnu::noinline]] send_status chan_core::send_now(turn& here, void* value,
+                                                  spin_lock& held) noexcept {
   wakeup due;
   const send_status now = send_step(value, due);
-  if (now != send_status::full) {
-    held.unlock();
-    due.fire();
-    checkpoint(here);
-    return now;
-  }
+  if (now == send_status::full) return now;
+  held.unlock();
+  due.fire();
+  checkpoint(here);
+  return now;
+}
+
+send_status chan_core::send_held(turn& here, void* value, cancel_node* cancel,
+                                 spin_lock& held) noexcept {
+  const send_status now = send_now(here, value, held);
+  if (now != send_status::full) return now;
   if (cancel == nullptr) return send_parked(value, held);
   switch (park_until(held, senders_, value, wait_reason::chan_send, *cancel)) {
     case chan_waiter::outcome::delivered:
@@ -317,16 +323,21 @@ recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
   return recv_held(here, out, cancel, lock_.lock_shared(here));
 }
 
-recv_status chan_core::recv_held(turn& here, void* out, cancel_node* cancel,
-                                 spin_lock& held) noexcept {
+// As send_now().
+[[gnu::noinline]] recv_status chan_core::recv_now(turn& here, void* out, spin_lock& held) noexcept {
   wakeup due;
   const recv_status now = recv_step(out, due);
-  if (now != recv_status::empty) {
-    held.unlock();
-    due.fire();
-    checkpoint(here);
-    return now;
-  }
+  if (now == recv_status::empty) return now;
+  held.unlock();
+  due.fire();
+  checkpoint(here);
+  return now;
+}
+
+recv_status chan_core::recv_held(turn& here, void* out, cancel_node* cancel,
+                                 spin_lock& held) noexcept {
+  const recv_status now = recv_now(here, out, held);
+  if (now != recv_status::empty) return now;
   if (cancel == nullptr) return recv_parked(out, held);
   switch (park_until(held, receivers_, out, wait_reason::chan_recv, *cancel)) {
     case chan_waiter::outcome::delivered:
