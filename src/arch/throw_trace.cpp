@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <string_view>
 
 #include <exeunt/base/assert.hpp>
@@ -57,9 +58,8 @@ _Unwind_Reason_Code record_frame(_Unwind_Context* context, void* arg) {
   const bool at_boundary =  // this one, not one further in
       function == reinterpret_cast<_Unwind_Ptr>(&exeunt_call_tracing) &&
       trace_of(context) == r.trace;
-  if (pc == 0 || at_boundary || r.trace->depth == throw_trace::max) return _URC_END_OF_STACK;
-  r.trace->pc[r.trace->depth++] = reinterpret_cast<void*>(pc);
-  return _URC_NO_REASON;
+  if (pc == 0 || at_boundary) return _URC_END_OF_STACK;
+  return r.trace->add(reinterpret_cast<void*>(pc)) ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
 bool is_throwing_machinery(std::string_view symbol) {
@@ -90,6 +90,19 @@ std::string hex(std::uintptr_t value) {
 }
 
 }  // namespace
+
+bool throw_trace::begin() noexcept {
+  if (taken_ == nullptr) taken_.reset(new (std::nothrow) record);
+  if (taken_ == nullptr) return false;
+  taken_->depth = 0;
+  return true;
+}
+
+bool throw_trace::add(void* pc) noexcept {
+  if (taken_->depth == max) return false;
+  taken_->pc[taken_->depth++] = pc;
+  return true;
+}
 
 void call_tracing(void (*fn)(void*), void* arg, throw_trace* trace) {
   EXEUNT_ASSERT(trace != nullptr);
@@ -133,9 +146,8 @@ _Unwind_Reason_Code exeunt_throw_personality(int version, _Unwind_Action actions
   // The search phase is one of ordinary exceptions: forced unwinding has none.
   if (version == 1 && (actions & _UA_SEARCH_PHASE) != 0) {
     throw_trace* const trace = trace_of(context);
-    trace->depth = 0;
     recording r{trace, false};
-    _Unwind_Backtrace(record_frame, &r);
+    if (trace->begin()) _Unwind_Backtrace(record_frame, &r);
   }
   return _URC_CONTINUE_UNWIND;
 }

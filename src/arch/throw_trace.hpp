@@ -4,22 +4,43 @@
 // is recorded while the unwinder looks for a handler; and how to print such a stack.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <typeinfo>
 
 namespace exeunt::arch {
 
-/// The return addresses of a throw, innermost first.
-struct throw_trace {
+/// The return addresses of a throw, innermost first. One word until there is a throw: it lies on
+/// the stack of every fiber, where each line of the cache counts.
+class throw_trace {
+ public:
   static constexpr int max = 48;
-  int depth = 0;
-  void* pc[max];
+
+  [[nodiscard]] int depth() const noexcept { return taken_ == nullptr ? 0 : taken_->depth; }
+  [[nodiscard]] void* const* pcs() const noexcept {
+    return taken_ == nullptr ? nullptr : taken_->pc;
+  }
+
+  // For the one who records.
+
+  /// Forgets what there was. Returns: false if there is no memory for a record.
+  bool begin() noexcept;
+  /// Returns: false if the record is full.
+  bool add(void* pc) noexcept;
+
+ private:
+  struct record {
+    int depth = 0;
+    void* pc[max];
+  };
+  std::unique_ptr<record> taken_;
 };
 
 /// Calls fn(arg). An exception that leaves fn goes on to the caller, who catches it; before
 /// anything is unwound, the stack from the throw up to this call is recorded in `*trace`. A later
 /// exception overwrites the record; one caught inside fn leaves it alone, and so does a forced
-/// unwind (pthread_cancel), which just passes. A `throw;` records where it stands.
+/// unwind (pthread_cancel), which just passes. A `throw;` records where it stands. Without memory
+/// for it there is no record.
 /// Throws: what fn throws.
 void call_tracing(void (*fn)(void*), void* arg, throw_trace* trace);
 

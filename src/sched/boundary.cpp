@@ -5,12 +5,9 @@
 #include <exeunt/sched/boundary.hpp>
 
 #include <cxxabi.h>
-#include <exception>
-#include <utility>
 
 #include "arch/throw_trace.hpp"
-#include "sched/current.hpp"
-#include "sched/fiber.hpp"
+#include "sched/reports.hpp"
 #include "sched/runtime_core.hpp"
 
 namespace exeunt::detail {
@@ -24,13 +21,7 @@ std::optional<error> call_caught(function_ref<void()> body) {
   } catch (const abi::__forced_unwind&) {
     throw;  // The thread is being cancelled; to swallow this ends the process.
   } catch (...) {
-    fiber_origin origin;
-    if (const sched::fiber* const running = sched::this_fiber_block()) {
-      // order: relaxed; it is the fiber's own.
-      origin = {running->id.load(memory_order_relaxed), running->name, running->started_at};
-    }
-    return error::from_exception(std::current_exception(),
-                                 arch::format_trace(trace.pc, trace.depth), std::move(origin));
+    return sched::error_of_catch(trace);
   }
 }
 

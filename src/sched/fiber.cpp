@@ -25,7 +25,9 @@ static_assert(sizeof(fiber) <= 256, "a parked fiber costs this and one page");
 fiber_slabs::~fiber_slabs() {
   const detail::race_ignore own;
   for (fiber* const slab : slabs_) {
-    for (std::size_t i = 0; i < slab_fibers; ++i) drop_held(slab[i].held);  // Of the abandoned.
+    for (std::size_t i = 0; i < slab_fibers; ++i) {
+      if (slab[i].has_extras) drop_held(slab[i].held);  // Of the abandoned.
+    }
     delete[] slab;
   }
 }

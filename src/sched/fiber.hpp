@@ -44,22 +44,25 @@ struct alignas(64) fiber {
   detail::atomic<fiber_seat> on_stack{fiber_seat::none};
   detail::atomic<fiber_state> state{fiber_state::free};
   detail::wait_reason waits_for = detail::wait_reason::none;
-  bool unguarded = false;         ///< its stack has no guard: the saved sp is checked
+  bool unguarded : 1 = false;     ///< its stack has no guard: the saved sp is checked
+  bool has_extras : 1 = false;    ///< the last line may differ from that of a new block
   std::uint16_t last_worker = 0;  ///< who ran it last; exact under forced migration only
   std::uint16_t bound_to = 0;     ///< by lock_os_thread: the worker's index plus 1; 0: nobody
   runtime_core* home = nullptr;   ///< the runtime it belongs to, for good
 
-  // The rest: start, end and reports.
+  // The second and the third: start, end and reports.
   const void* waits_on = nullptr;
-  clock::time_point since{};       ///< when it parked, by its worker's last look at the clock
-  arch::stack stack;               ///< bound at the first run
-  std::uint32_t stack_kib = 0;     ///< asked for; 0 is the default
-  std::uint32_t thread_locks = 0;  ///< how many lock_os_thread it holds
+  clock::time_point since{};  ///< when it parked, by its worker's last look at the clock
+  arch::stack stack;          ///< bound at the first run
   detail::atomic<std::uint64_t> id{0};
   std::source_location started_at;
   unique_function<void()> body;
+
+  // The last: what few have. Who changes it sets has_extras.
   fiber_locals* locals = nullptr;  ///< see fiber_locals.hpp
   held_locks* held = nullptr;      ///< see held_locks.hpp
+  std::uint32_t stack_kib = 0;     ///< asked for; 0 is the default
+  std::uint32_t thread_locks = 0;  ///< how many lock_os_thread it holds
   char name[32] = "";
 #if EXEUNT_ASAN || EXEUNT_TSAN
   arch::san_context san;
@@ -67,6 +70,8 @@ struct alignas(64) fiber {
   [[no_unique_address]] arch::san_context san;
 #endif
 
+  /// The size of the stack that was asked for.
+  std::uint32_t wanted_kib() const noexcept { return has_extras ? stack_kib : 0; }
   /// What going on with it will read first. One that never ran has no stack; a prefetch of any
   /// address is harmless.
   void prefetch_stack() const noexcept {
@@ -76,6 +81,8 @@ struct alignas(64) fiber {
   }
 };
 static_assert(offsetof(fiber, waits_on) == 64, "a switch touches one line of a block");
+static_assert(offsetof(fiber, body) == 128 && offsetof(fiber, locals) == 192,
+              "most fibers do without the last line");
 
 /// Control blocks in slabs that live as long as their runtime: a block is never given back to the
 /// system, so that a dump may look at any of them at any time.

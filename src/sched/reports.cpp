@@ -14,6 +14,7 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <utility>
 
 #include <exeunt/base/log.hpp>
 #include <exeunt/base/race.hpp>
@@ -185,6 +186,16 @@ void runtime_core::report_panic(const error& what) noexcept {
   if (!what.stack().empty()) text += "  thrown at\n" + std::string{what.stack()};
   log_line(text);
   if (options_.on_panic == on_panic::terminate) std::terminate();
+}
+
+error error_of_catch(const arch::throw_trace& trace) {
+  detail::fiber_origin origin;
+  if (const fiber* const running = this_fiber_block()) {
+    // order: relaxed; it is the fiber's own.
+    origin = {running->id.load(memory_order_relaxed), running->name, running->started_at};
+  }
+  return error::from_exception(std::current_exception(),
+                               arch::format_trace(trace.pcs(), trace.depth()), std::move(origin));
 }
 
 }  // namespace exeunt::sched

@@ -7,7 +7,12 @@
 #include <string>
 #include <vector>
 
+#include <exeunt/base/error.hpp>
 #include <exeunt/sched/runtime.hpp>
+
+namespace exeunt::arch {
+class throw_trace;
+}  // namespace exeunt::arch
 
 namespace exeunt::sched {
 
@@ -19,5 +24,7 @@ void describe_running(char* buffer, unsigned long size) noexcept;
 bool describe_overflow(void* address, char* buffer, std::size_t size);
 /// Reports each as leaked. Returns: how many were reported.
 std::size_t report_left(const std::vector<fiber_info>& left) noexcept;
+/// In a handler: what it has caught, thrown where `trace` says, in the running fiber.
+[[nodiscard, gnu::cold]] error error_of_catch(const arch::throw_trace& trace);
 
 }  // namespace exeunt::sched

@@ -50,10 +50,19 @@ class fiber_ring {
     if (left == 0) return nullptr;
     fiber* const first = slots_[head & mask_];
     head_.store(head + 1, detail::memory_order_relaxed);
-    if (left > 4) {  // Stacks two turns ahead, by blocks that were fetched two turns before.
-      slots_[(head + 2) & mask_]->prefetch_stack();
-      __builtin_prefetch(slots_[(head + 4) & mask_], 1);
-    }
+    if (left > 4) prefetch_after(head);
+    return first;
+  }
+  /// As pop(), and `last` to the end. Nothing is done if there is nobody.
+  fiber* rotate(fiber& last) noexcept {
+    const std::uint32_t head = head_.load(detail::memory_order_relaxed);
+    const std::uint32_t tail = tail_.load(detail::memory_order_relaxed);
+    if (tail == head) return nullptr;
+    fiber* const first = slots_[head & mask_];
+    slots_[tail & mask_] = &last;  // Of a full ring it is the first one's place.
+    head_.store(head + 1, detail::memory_order_relaxed);
+    tail_.store(tail + 1, detail::memory_order_relaxed);
+    if (tail - head > 4) prefetch_after(head);
     return first;
   }
   /// Copies the first `count`, of at least as many, to `out` and takes them out.
@@ -76,6 +85,11 @@ class fiber_ring {
  private:
   static constexpr std::uint32_t small = 256;
 
+  // Stacks two turns ahead, by blocks that were fetched two turns before.
+  void prefetch_after(std::uint32_t head) const noexcept {
+    slots_[(head + 2) & mask_]->prefetch_stack();
+    __builtin_prefetch(slots_[(head + 4) & mask_], 1);
+  }
   bool grow() noexcept;
   void move_to(fiber** slots, std::uint32_t capacity) noexcept;
 
@@ -123,6 +137,8 @@ class run_queue {
       return first;
     return fresh_.size() == 0 ? nullptr : pop_crowd();
   }
+  /// The first of those in order, and `last` to the end. Null, and nothing done, if there is none.
+  fiber* rotate(fiber& last) noexcept { return ready_.rotate(last); }
   /// To be called now and then. Has the oldest of those that wait apart queue up with the others:
   /// several if none of them has had a turn for some calls; else one, seldom, as each begins
   /// another branch of the tree.

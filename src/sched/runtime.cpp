@@ -246,15 +246,12 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
   const bool local = here != nullptr && &here->home() == this;
   fiber& fresh = [&]() -> fiber& {
     const detail::race_ignore own;
-    fiber& block = local ? *here->get_block() : *slabs_.get();
-    const std::size_t length = std::min(options.name.size(), sizeof block.name - 1);
-    options.name.copy(block.name, length);
-    block.name[length] = '\0';
-    return block;
+    return local ? *here->get_block() : *slabs_.get();
   }();
   if (!options_.on_switch.empty()) [[unlikely]] {
     try {
       fresh.locals = start_hooks(options_).release();
+      fresh.has_extras = true;
     } catch (...) {
       local ? here->put_block(fresh) : slabs_.put(fresh);
       throw;
@@ -263,9 +260,16 @@ void runtime_core::start(const fiber_options& options, unique_function<void()> b
   fresh.home = this;
   fresh.body = std::move(body);
   fresh.started_at = options.started_at;
-  // Up to 4 TiB; what no system grants is refused when the stack is bound.
-  fresh.stack_kib =
-      static_cast<std::uint32_t>(std::min<std::size_t>((options.stack_size + 1023) / 1024, ~0U));
+  if (!options.name.empty() || options.stack_size != 0) {
+    const detail::race_ignore own;
+    fresh.has_extras = true;
+    const std::size_t length = std::min(options.name.size(), sizeof fresh.name - 1);
+    options.name.copy(fresh.name, length);
+    fresh.name[length] = '\0';
+    // Up to 4 TiB; what no system grants is refused when the stack is bound.
+    fresh.stack_kib =
+        static_cast<std::uint32_t>(std::min<std::size_t>((options.stack_size + 1023) / 1024, ~0U));
+  }
   fresh.waits_for = detail::wait_reason::none;
   fresh.id.store(local ? here->take_id() : take_ids(1), memory_order_relaxed);
   // Under forced migration new fibers go round the workers.

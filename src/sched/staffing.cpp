@@ -276,6 +276,7 @@ void runtime_core::change_procs(unsigned count) noexcept {
 }
 
 void runtime_core::bind(fiber& running) noexcept {
+  running.has_extras = true;
   if (running.thread_locks++ > 0) return;
   worker& here = *this_worker();
   running.bound_to = static_cast<std::uint16_t>(here.index() + 1);

@@ -21,7 +21,7 @@ namespace exeunt::sched {
   constexpr std::uint32_t next_turns_max = 64;
   if (queue_.has_next()) {
     fiber* const next = queue_.exchange_next(nullptr);
-    if (++next_turns_ <= next_turns_max || !queue_.push(*next)) return next;
+    return ++next_turns_ <= next_turns_max ? next : give_way(*next);
   }
   next_turns_ = 0;
   return queue_.pop();
@@ -33,6 +33,13 @@ namespace exeunt::sched {
   const std::uint32_t turn = turns_.load(detail::memory_order_relaxed) + 1;
   turns_.store(turn, detail::memory_order_relaxed);
   return static_cast<std::int32_t>(turn_limit_.load(detail::memory_order_relaxed) - turn) >= 0;
+}
+
+// After a fiber was queued. One alone is this worker's own, next in its turn.
+[[gnu::always_inline]] inline void worker::share_if_idle() noexcept {
+  light_fence();
+  if (home_.somebody_idle() && queue_.count() > 1) [[unlikely]]
+    home_.wake_one();
 }
 
 // The next one to run, at a switch; null: by the loop.
@@ -126,17 +133,15 @@ EXEUNT_NO_ASAN [[gnu::always_inline]] inline void worker::yield(worker* here) no
     } else {
       {
         const run_queue::section inside{here->queue_};
-        next = here->take_queued();
-        if (next == nullptr) {
-          here->turn_->operations = 0;
-          return;
-        }
-        if (!here->queue_.push(self)) [[unlikely]] {  // No memory: it goes on a little longer.
-          here->queue_.exchange_next(next);
-          return;
-        }
+        if (!here->queue_.has_next()) [[likely]]
+          next = here->queue_.rotate(self);
       }
-      if (here->queue_.count() > 1) here->home_.wake_if_idle();
+      if (next != nullptr) [[likely]] {
+        here->next_turns_ = 0;
+      } else {
+        next = here->pick_before(self);
+      }
+      here->share_if_idle();
     }
   }
   if (next == &self) {

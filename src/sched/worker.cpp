@@ -24,6 +24,7 @@
 
 #include "sched/worker.hpp"
 
+#include <cxxabi.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -32,6 +33,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <utility>
 
 #include <exeunt/base/assert.hpp>
@@ -40,9 +42,11 @@
 
 #include "arch/fault.hpp"
 #include "arch/switch.hpp"
+#include "arch/throw_trace.hpp"
 #include "sched/current.hpp"
 #include "sched/fiber_locals.hpp"
 #include "sched/futex.hpp"
+#include "sched/reports.hpp"
 #include "sched/runtime_core.hpp"
 #include "sched/switch_hooks.hpp"
 #include "sched/switching.hpp"
@@ -322,10 +326,12 @@ void worker::push_last(fiber& ready) noexcept {
     const run_queue::section inside{queue_};
     pushed = is_fresh ? queue_.push_fresh(ready) : queue_.push(ready);
   }
-  if (!pushed) [[unlikely]]
+  if (!pushed) [[unlikely]] {
     home_.injected().push(ready);
-  // One alone is this worker's own, next in its turn.
-  if (queue_.count() > 1 || !pushed) home_.wake_if_idle();
+    home_.wake_one();
+    return;
+  }
+  share_if_idle();
 }
 
 // All of it, to whoever may run fibers.
@@ -376,6 +382,24 @@ fiber* worker::take_local() noexcept {
   if (fiber* const mail = take_mail(mail_for::anybody)) return mail;
   const run_queue::section inside{queue_};
   return take_queued();
+}
+
+// In a section of the queue: a pair has handed over to one another often enough.
+[[gnu::noinline]] fiber* worker::give_way(fiber& next) noexcept {
+  if (!queue_.push(next)) return &next;
+  next_turns_ = 0;
+  return queue_.pop();
+}
+
+// Who goes before `self`, which yields, and to the end of the queue; `self` if nobody does.
+[[gnu::noinline]] fiber* worker::pick_before(fiber& self) noexcept {
+  const run_queue::section inside{queue_};
+  fiber* const next = take_queued();
+  if (next == nullptr) return &self;
+  if (queue_.push(self)) [[likely]]
+    return next;
+  queue_.exchange_next(next);  // No memory: it goes on a little longer.
+  return &self;
 }
 
 fiber* worker::pick_slowly() noexcept {
@@ -448,7 +472,7 @@ bool worker::turn_is_over() noexcept {
 
 // False if the system has no memory for a stack.
 bool worker::bind_stack(fiber& fresh) noexcept {
-  fresh.stack = stacks_.get(std::size_t{fresh.stack_kib} * 1024);
+  fresh.stack = stacks_.get(std::size_t{fresh.wanted_kib()} * 1024);
   if (!fresh.stack) [[unlikely]]
     return false;
   fresh.context = arch::make_frame(fresh.stack.top(), &worker::fiber_entry, &fresh);
@@ -525,6 +549,11 @@ void worker::retire_block(fiber& over) noexcept {
   over.context = {};
   over.eh = {};
   over.bound_to = 0;
+  if (over.has_extras) [[unlikely]] {
+    over.name[0] = '\0';
+    over.stack_kib = 0;
+    over.has_extras = false;
+  }
   over.on_stack.store(fiber_seat::none, memory_order_relaxed);  // order: published with the state.
   // order: release; a dump that sees `free` skips the block, see fiber_slabs::for_each().
   over.state.store(fiber_state::free, memory_order_release);
@@ -544,7 +573,7 @@ bool worker::lend_stack(fiber& over, fiber* next) noexcept {
   // A stack that goes from fiber to fiber gives up what deep calls have touched now and then.
   constexpr std::uint32_t lends_per_trim = 1024;
   if (next == nullptr || next->on_stack.load(memory_order_relaxed) != fiber_seat::none ||
-      next->stack_kib != over.stack_kib || has_hooks_ || ++lends_ % lends_per_trim == 0) {
+      next->wanted_kib() != over.wanted_kib() || has_hooks_ || ++lends_ % lends_per_trim == 0) {
     return false;
   }
   next->stack = over.stack;
@@ -557,16 +586,29 @@ bool worker::lend_stack(fiber& over, fiber* next) noexcept {
 
 namespace {
 
-// Its own function: nothing of the thread may be kept over it.
-[[gnu::noinline]] void run_body(fiber& self) noexcept {
+// As detail::call_caught(), but with all of it in the frame at the bottom of the stack, which lies
+// with the first of the body's own in one or two lines of the cache.
+inline void call_body(fiber& self) noexcept {
+  arch::throw_trace trace;
+  try {
+    arch::call_tracing([](void* body) { (*static_cast<unique_function<void()>*>(body))(); },
+                       &self.body, &trace);
+  } catch (const abi::__forced_unwind&) {
+    std::terminate();  // Somebody has cancelled the worker's thread.
+  } catch (...) {
+    detail::report_panic(error_of_catch(trace));
+  }
+}
+
+inline void run_body(fiber& self) noexcept {
   const detail::fiber_section running;
   detail::race_acquire(&self);  // What came before go() is visible here.
-  if (const auto failure = detail::call_caught(self.body)) detail::report_panic(*failure);
+  call_body(self);
   self.body = nullptr;
-  if (self.locals != nullptr) [[unlikely]]
-    destroy_locals(self);
-  if (self.held != nullptr) [[unlikely]]
-    drop_held(self.held);
+  if (self.has_extras) [[unlikely]] {
+    if (self.locals != nullptr) destroy_locals(self);
+    if (self.held != nullptr) drop_held(self.held);
+  }
 #if EXEUNT_TSAN
   // The driver of a simulation goes on when all have ended.
   if (self.home->seam().chooser != nullptr) detail::race_release(self.home);
@@ -584,7 +626,7 @@ EXEUNT_NO_ASAN void worker::fiber_entry(void* block, void* message) {
     run_body(*self);
     worker* const here = this_worker();
     if (here == nullptr) refuse_in_child("returns from the fiber that forked it");
-    while (self->thread_locks != 0) [[unlikely]]
+    while (self->bound_to != 0) [[unlikely]]
       here->home_.unbind(*self);  // A scope that leaked.
     fiber* next = nullptr;
     {

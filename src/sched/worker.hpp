@@ -152,6 +152,9 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* pick() noexcept;
   fiber* pick_slowly() noexcept;
   fiber* take_queued() noexcept;
+  fiber* give_way(fiber& next) noexcept;
+  fiber* pick_before(fiber& self) noexcept;
+  void share_if_idle() noexcept;
   fiber* take_local() noexcept;
   fiber* take_chosen() noexcept;
   fiber* find_ready() noexcept;

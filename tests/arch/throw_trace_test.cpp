@@ -43,7 +43,7 @@ namespace {
 
 // The printed lines of a trace. By name, as a compiler may put a throw in a cold part of its own.
 std::vector<std::string> lines_of(const throw_trace& trace) {
-  std::istringstream text(format_trace(trace.pc, trace.depth));
+  std::istringstream text(format_trace(trace.pcs(), trace.depth()));
   std::vector<std::string> lines;
   for (std::string line; std::getline(text, line);) lines.push_back(line);
   return lines;
@@ -56,7 +56,7 @@ bool names(const std::string& line, const std::string& function) {
 void expect_three_frames_deep(const throw_trace& trace) {
   const auto lines = lines_of(trace);
   ASSERT_EQ(lines.size(), 3u) << "the trace goes from the throw to the boundary:\n"
-                              << format_trace(trace.pc, trace.depth);
+                              << format_trace(trace.pcs(), trace.depth());
   EXPECT_TRUE(names(lines[0], "throws_deep")) << lines[0];
   EXPECT_TRUE(names(lines[1], "calls_throws_deep")) << lines[1];
   EXPECT_TRUE(names(lines[2], "outermost")) << lines[2];
@@ -86,7 +86,7 @@ TEST(arch_throw_trace, stays_empty_without_an_exception) {
   throw_trace trace;
   int value = -1;
   EXPECT_FALSE(boundary(outermost, &value, trace));
-  EXPECT_EQ(trace.depth, 0);
+  EXPECT_EQ(trace.depth(), 0);
 }
 
 TEST(arch_throw_trace, ignores_what_is_caught_inside) {
@@ -98,7 +98,7 @@ TEST(arch_throw_trace, ignores_what_is_caught_inside) {
     }
   };
   EXPECT_FALSE(boundary(catches, nullptr, trace));
-  EXPECT_EQ(trace.depth, 0);
+  EXPECT_EQ(trace.depth(), 0);
 }
 
 [[gnu::noinline]] void throws_otherwise(void*) { throw 7; }
@@ -109,7 +109,7 @@ TEST(arch_throw_trace, a_newer_exception_overwrites) {
   ASSERT_TRUE(boundary(outermost, &value, trace));
   ASSERT_TRUE(boundary(throws_otherwise, nullptr, trace));
   const auto lines = lines_of(trace);
-  ASSERT_EQ(lines.size(), 1u) << format_trace(trace.pc, trace.depth);
+  ASSERT_EQ(lines.size(), 1u) << format_trace(trace.pcs(), trace.depth());
   EXPECT_TRUE(names(lines[0], "throws_otherwise")) << lines[0];
 }
 
@@ -122,7 +122,7 @@ TEST(arch_throw_trace, inner_and_outer_boundary_both_record) {
   };
   ASSERT_TRUE(boundary(nested, &inner, outer));
   expect_three_frames_deep(inner);
-  EXPECT_GT(outer.depth, inner.depth);
+  EXPECT_GT(outer.depth(), inner.depth());
 }
 
 [[gnu::noinline]] void recurse_and_throw(int depth) {
@@ -134,7 +134,7 @@ TEST(arch_throw_trace, inner_and_outer_boundary_both_record) {
 TEST(arch_throw_trace, keeps_the_innermost_frames_of_a_deep_throw) {
   throw_trace trace;
   ASSERT_TRUE(boundary([](void*) { recurse_and_throw(200); }, nullptr, trace));
-  EXPECT_EQ(trace.depth, throw_trace::max);
+  EXPECT_EQ(trace.depth(), throw_trace::max);
   const auto lines = lines_of(trace);
   ASSERT_FALSE(lines.empty());
   EXPECT_TRUE(names(lines.front(), "recurse_and_throw")) << lines.front();
@@ -174,7 +174,7 @@ TEST(arch_throw_trace, forced_unwind_passes) {
   EXPECT_EQ(result, PTHREAD_CANCELED);
   EXPECT_TRUE(state.cleaned);
   EXPECT_TRUE(state.passed_by_rethrow);
-  EXPECT_EQ(state.trace.depth, 0);
+  EXPECT_EQ(state.trace.depth(), 0);
 }
 
 TEST(arch_throw_trace, text_names_functions_and_binary_innermost_first) {
@@ -187,7 +187,7 @@ TEST(arch_throw_trace, text_names_functions_and_binary_innermost_first) {
       lines[0],
       std::regex("  #0 .*::throws_deep\\(int\\).*\\+0x[0-9a-f]+ \\([^/()]+\\+0x[0-9a-f]+\\)")))
       << lines[0];
-  const std::string text = format_trace(trace.pc, trace.depth);
+  const std::string text = format_trace(trace.pcs(), trace.depth());
   EXPECT_EQ(text.find("__cxa_throw"), std::string::npos) << text;
   EXPECT_EQ(text.find("_Unwind"), std::string::npos) << text;
   EXPECT_EQ(text.back(), '\n');
@@ -200,7 +200,7 @@ TEST(arch_throw_trace, text_names_functions_of_libraries) {
     std::qsort(numbers, 3, sizeof(int), [](const void*, const void*) -> int { throw 1; });
   };
   ASSERT_TRUE(boundary(sorts, nullptr, trace));
-  const std::string text = format_trace(trace.pc, trace.depth);
+  const std::string text = format_trace(trace.pcs(), trace.depth());
   EXPECT_NE(text.find("qsort"), std::string::npos) << text;
 }
 

@@ -65,6 +65,24 @@ TEST_F(run_queue_test, grows_and_shrinks_in_order) {
   EXPECT_EQ(pop(), fibers[0].get());
 }
 
+// Also when the ring is full, and goes round its end.
+TEST_F(run_queue_test, a_rotation_goes_by_turns_and_fails_only_if_nobody_is_there) {
+  for (const std::size_t count : {1U, 2U, 7U, 256U, 300U}) {
+    const auto fibers = make(count + 1);
+    EXPECT_EQ(queue.rotate(*fibers[count]), nullptr);
+    EXPECT_EQ(pop(), nullptr);
+    for (std::size_t i = 0; i < count; ++i) ASSERT_TRUE(push(*fibers[i]));
+    fiber* running = fibers[count].get();
+    for (std::size_t turn = 0; turn < 3 * (count + 1); ++turn) {
+      const run_queue::section inside{queue};
+      running = queue.rotate(*running);
+      ASSERT_EQ(running, fibers[turn % (count + 1)].get());
+    }
+    EXPECT_EQ(queue.size(), count);
+    for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(pop(), fibers[i].get());
+  }
+}
+
 // SC-10: one theft takes half of them, rounded up, up to what fits; then each leaves once.
 TEST_F(run_queue_test, a_thief_takes_half_of_any_number) {
   for (std::size_t count = 0; count <= 2 * taken.size(); ++count) {

@@ -431,6 +431,25 @@ TEST(fibers, know_their_names_and_numbers) {
   EXPECT_FALSE(runtime::on_fiber());
 }
 
+// Control blocks are used again.
+TEST(fibers, inherit_no_name_and_no_stack_from_who_has_ended) {
+  run_on(1, [] {
+    constexpr int rounds = 300;  // More than a worker keeps of blocks.
+    semaphore done;
+    std::string names;
+    for (int i = 0; i < rounds; ++i) {
+      go({.name = "named", .stack_size = std::size_t{1024} * 1024}, [&] { done.post(); });
+      done.wait();
+      go([&] {
+        names += this_fiber::name();
+        done.post();
+      });
+      done.wait();
+    }
+    EXPECT_EQ(names, "");
+  });
+}
+
 TEST(fibers, may_have_larger_stacks) {
   run_on(1, [] {
     semaphore done;
