@@ -4,7 +4,7 @@
 //
 // In front of the slots lies a page with the arena's head.
 //
-//   slot:   | guard 16 KiB | usable bytes ...................... colour |
+//   slot:   | guard 20 KiB | usable bytes ...................... colour |
 //                          ^ base                              ^ top(), grows down
 //
 // Words. A slot is *lent* while somebody has it, *warm* while it lies in the pool with what memory

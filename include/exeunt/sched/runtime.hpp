@@ -73,7 +73,7 @@ struct runtime_options {
   /// Worker threads; 0: as many as EXEUNT_PROCS says, else as the affinity mask and the cgroup's
   /// CPU limit allow, also when that changes (seen within some seconds, while fibers run).
   unsigned procs = 0;
-  /// Default address space of a fiber's stack, in bytes, without its guard of 16 KiB.
+  /// Default address space of a fiber's stack, in bytes, without its guard of 20 KiB.
   std::size_t stack_size = std::size_t{128} * 1024;
   /// For exceptions that leave fibers started by go().
   exeunt::on_panic on_panic = exeunt::on_panic::report;
