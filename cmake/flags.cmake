@@ -11,6 +11,11 @@ find_program(EXEUNT_CCACHE ccache)
 if(PROJECT_IS_TOP_LEVEL AND EXEUNT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${EXEUNT_CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${EXEUNT_CCACHE})
+  if(EXEUNT_PRECOMPILE)
+    # Unless it is told this, it keeps nothing of what includes precompiled headers.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+        CCACHE_SLOPPINESS=pch_defines,time_macros ${EXEUNT_CCACHE})
+  endif()
 endif()
 
 set(CMAKE_CXX_STANDARD 23)

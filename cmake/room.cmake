@@ -41,8 +41,10 @@ function(exeunt_room room)
     target_link_libraries(${target} PRIVATE exeunt_flags ${arg_LIBRARIES})
     set_target_properties(${target} PROPERTIES EXEUNT_LIBRARIES "${arg_LIBRARIES}")
     if(arg_RUNTIME AND EXEUNT_SANITIZE STREQUAL "thread")
-      target_compile_options(${target} PRIVATE
-                             $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=thread>)
+      target_compile_options(${target} PRIVATE ${EXEUNT_NOT_INSTRUMENTED})
+      exeunt_precompile(${target} runtime)
+    else()
+      exeunt_precompile(${target} room)
     endif()
   else()
     set(scope INTERFACE)
@@ -54,6 +56,54 @@ function(exeunt_room room)
   target_link_libraries(${target} ${scope} exeunt_defines ${lower_rooms} ${arg_PUBLIC_LIBRARIES})
   set_target_properties(${target} PROPERTIES EXEUNT_HEADERS "${arg_PUBLIC}"
                         EXEUNT_PUBLIC_LIBRARIES "${arg_PUBLIC_LIBRARIES}")
+endfunction()
+
+# What tests are compiled with: lines are enough for reports, and the rest of what debuggers read is
+# a quarter of the compilation. Nor is there a need to optimise what is checked at each step.
+set(EXEUNT_TEST_OPTIONS $<$<CONFIG:Debug>:-g1> $<$<BOOL:${EXEUNT_SANITIZE}>:-O0>)
+set(EXEUNT_PRECOMPILED
+    algorithm array atomic chrono cstddef cstdint exception expected functional memory mutex new
+    optional set source_location span stdexcept string string_view system_error thread type_traits
+    utility vector)
+set(EXEUNT_NOT_INSTRUMENTED $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=thread>)
+
+# exeunt_precompile(<target> room|runtime|test)
+#
+# With EXEUNT_PRECOMPILE, the sources of <target> get the standard headers that most of them
+# include, and tests GoogleTest's, read beforehand: that is up to half of what a source takes. Once
+# for each kind of target, since it has to be done with the flags of those that use it.
+#
+# What a source forgets to include goes unseen then. The release, which precompiles nothing, shows
+# it for the rooms and examples, and tools/tidy.py for the tests; it has the same list of headers.
+function(exeunt_precompile target kind)
+  if(NOT EXEUNT_PRECOMPILE)
+    return()
+  endif()
+  set(owner exeunt_precompiled_${kind})
+  if(NOT TARGET ${owner})
+    set(headers ${EXEUNT_PRECOMPILED})
+    set(source ${PROJECT_BINARY_DIR}/precompiled_${kind}.cpp)
+    file(GENERATE OUTPUT ${source} CONTENT "")
+    if(kind STREQUAL "test")
+      add_executable(${owner} EXCLUDE_FROM_ALL ${source})
+      target_compile_options(${owner} PRIVATE ${EXEUNT_TEST_OPTIONS})
+      target_link_libraries(${owner} PRIVATE GTest::gtest_main)
+      list(PREPEND headers gtest/gtest.h)
+    else()
+      add_library(${owner} OBJECT EXCLUDE_FROM_ALL ${source})
+    endif()
+    if(kind STREQUAL "runtime")
+      target_compile_options(${owner} PRIVATE ${EXEUNT_NOT_INSTRUMENTED})
+    endif()
+    if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+      # Else ccache would find another one after each time it is made.
+      target_compile_options(${owner} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
+    endif()
+    target_link_libraries(${owner} PRIVATE exeunt_defines exeunt_flags)
+    list(TRANSFORM headers REPLACE "(.+)" "$<$<COMPILE_LANGUAGE:CXX>:<\\1$<ANGLE-R>>")
+    target_precompile_headers(${owner} PRIVATE ${headers})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${owner})
 endfunction()
 
 # exeunt_library(<name> ROOMS <room>... [NEEDS <library>...])
@@ -139,10 +189,9 @@ function(exeunt_model name)
   target_link_libraries(exeunt_${name} PUBLIC exeunt_defines PRIVATE exeunt_flags)
   target_include_directories(exeunt_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include
                              ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(exeunt_${name} PUBLIC EXEUNT_CORE_MODEL=1
+  target_compile_definitions(exeunt_${name} PUBLIC EXEUNT_CORE_MODEL="base/model_atomic.hpp"
                              $<$<COMPILE_LANGUAGE:CXX>:exeunt=exeunt::${name}>)
-  target_compile_options(exeunt_${name} PUBLIC
-    $<$<COMPILE_LANGUAGE:CXX>:-include${PROJECT_SOURCE_DIR}/src/base/model_atomic.hpp>)
+  exeunt_precompile(exeunt_${name} room)
 endfunction()
 
 # exeunt_test(<room> <file>... LABEL <label> [NAME <name>] [TIMEOUT <seconds>] [OWN_MAIN] [SERIAL]
@@ -181,12 +230,12 @@ function(exeunt_test room)
   exeunt_finish_executable(${target})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src
                              ${PROJECT_SOURCE_DIR}/tests)
-  # Lines are enough for reports; the rest of what debuggers read is a quarter of the compilation.
-  # Nor is there a need to optimise what is checked at each step: that is most of the time.
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-g1>
-                         $<$<BOOL:${EXEUNT_SANITIZE}>:-O0> ${arg_OPTIONS})
+  target_compile_options(${target} PRIVATE ${EXEUNT_TEST_OPTIONS} ${arg_OPTIONS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} ${arg_INSTEAD}
                         $<IF:$<BOOL:${arg_OWN_MAIN}>,GTest::gtest,GTest::gtest_main>)
+  if(NOT arg_OPTIONS MATCHES "(^|;)-[^D]")  # Macros of its own do no harm, flags do.
+    exeunt_precompile(${target} test)
+  endif()
   set(command ${target})
   if(CMAKE_CROSSCOMPILING_EMULATOR)
     # A test that starts its own program again, as death tests do, finds this script to start: the
@@ -264,6 +313,9 @@ function(exeunt_example name)
   add_executable(${target} ${arg_SOURCES})
   exeunt_finish_executable(${target})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES})
+  if(NOT BUILD_SHARED_LIBS)  # In which the code of programs is another than that of libraries.
+    exeunt_precompile(${target} room)
+  endif()
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
                         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
   if(arg_RUN AND EXEUNT_BUILD_TESTS)

@@ -44,6 +44,41 @@ OPEN_WORK = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b(?!\(#\d+\):
 # Words of the day it was written, and paths of the place where, mean nothing to a reader.
 PASSING_WORDS = re.compile(r"\b(?:this|previous|earlier|next) (?:session|conversation|chat)\b"
                            r"|(?<![\w./-])/(?:work|root|home/\w+)/", re.IGNORECASE)
+# What the presets that precompile headers give to each test unasked (cmake/room.cmake): a header,
+# and the names by which its use is known. GoogleTest's own header brings the rest.
+PRECOMPILED = {
+    "algorithm": "all_of any_of clamp copy copy_n count count_if equal fill find find_if for_each "
+                 "max max_element min min_element none_of reverse rotate shuffle sort unique",
+    "array": "array",
+    "atomic": "atomic atomic_flag atomic_thread_fence memory_order memory_order_acq_rel "
+              "memory_order_acquire memory_order_relaxed memory_order_release "
+              "memory_order_seq_cst",
+    "chrono": "chrono chrono_literals",
+    "exception": "current_exception exception_ptr make_exception_ptr rethrow_exception "
+                 "uncaught_exceptions",
+    "expected": "expected unexpect unexpected",
+    "functional": "bind_front cref function hash invoke less plus ref reference_wrapper",
+    "memory": "addressof construct_at destroy_at make_shared make_unique shared_ptr unique_ptr "
+              "weak_ptr",
+    "mutex": "adopt_lock call_once defer_lock lock_guard mutex once_flag recursive_mutex "
+             "scoped_lock try_to_lock unique_lock",
+    "new": "align_val_t bad_alloc launder nothrow nothrow_t",
+    "optional": "nullopt nullopt_t optional",
+    "set": "multiset set",
+    "source_location": "source_location",
+    "span": "as_bytes as_writable_bytes span",
+    "stdexcept": "domain_error invalid_argument length_error logic_error out_of_range "
+                 "range_error runtime_error",
+    "string": "getline stoi stol stoul stoull string to_string",
+    "string_view": "string_view",
+    "system_error": "errc error_category error_code error_condition generic_category "
+                    "system_category system_error",
+    "thread": "jthread this_thread thread",
+    "type_traits": "conditional_t decay_t invoke_result_t is_same_v is_void_v remove_cvref_t "
+                   "remove_reference_t",
+    "utility": "as_const exchange forward in_place move pair swap",
+    "vector": "vector",
+}
 OS_HEADER = re.compile(r"^(?:sys|linux|netinet|arpa|asm)/"
                        r"|^(?:unistd|pthread|signal|fcntl|poll|netdb|dlfcn|sched|errno)\.h$"
                        r"|^(?:ucontext\.h|csignal|cerrno)$")
@@ -57,6 +92,7 @@ class Tree:
         self.findings = []
         self.used_exceptions = set()
         self.files = self._list_files()
+        self.known = set(self.files)
         self.layers = self._read_layers()
         self.exceptions = self._read_exceptions()
         self._lines = {}
@@ -400,6 +436,42 @@ def check_tests(tree):
                             "simulation it may sleep")
 
 
+def headers_reached(tree, path):
+    """The headers from outside that a file includes, directly or by ours."""
+    reached = set()
+    outside = set()
+    waiting = [path]
+    while waiting:
+        one = waiting.pop()
+        if one in reached:
+            continue
+        reached.add(one)
+        for _, _, name in tree.includes(one):
+            ours = [place for place in (f"{top}/{name}" for top in ("include", "src", "tests"))
+                    if place in tree.known]
+            waiting += ours
+            if not ours:
+                outside.add(name)
+    return outside
+
+
+def check_standard_headers(tree):
+    """A test includes what it uses also of what its compiler has precompiled."""
+    header_of = {name: header for header, names in PRECOMPILED.items() for name in names.split()}
+    for path in tree.under("tests", suffixes={".cpp", ".hpp"}):
+        outside = headers_reached(tree, path)
+        if "string" in outside:
+            outside.add("string_view")
+        for number, line in enumerate(tree.code(path), 1):
+            used = [header_of.get(name) for name in re.findall(r"\bstd::(\w+)", line)]
+            if re.match(r"(?:TEST(?:_[FP])?|TYPED_TEST)\(", line):
+                used.append("gtest/gtest.h")
+            for header in used:
+                if header and header not in outside:
+                    tree.report(path, number, "standard", f"uses <{header}>, does not include it")
+                    outside.add(header)
+
+
 def header_key(tree, path):
     """A digest of a public header and of all of ours that it includes."""
     reached = {}
@@ -455,7 +527,7 @@ def check_exceptions(tree):
 
 def check_all(tree, compiler=None):
     for check in (check_layer_list, check_includes, check_room_lists, check_mirrors, check_spdx,
-                  check_text, check_code, check_tests):
+                  check_text, check_code, check_tests, check_standard_headers):
         check(tree)
     if compiler:
         check_headers(tree, compiler)

@@ -189,7 +189,7 @@ class TidyTest(unittest.TestCase):
 
     def test_no_sleep_but_in_stress_tests(self):
         self.write_room()
-        for sleeps in ("std::this_thread::sleep_for(x);", "exeunt::sleep(10ms);", "::usleep(5);",
+        for sleeps in ("this_thread::sleep_for(x);", "exeunt::sleep(10ms);", "::usleep(5);",
                        "sleep_until(when);", "EXPECT_TRUE(sleep(ctx, 1s));",
                        "while (clock::now() < until) yield();"):
             with self.subTest(sleeps):
@@ -210,8 +210,8 @@ class TidyTest(unittest.TestCase):
         self.write_room()
         for simulated in ("EXEUNT_SIM_TEST(chan, x) { if (a) { b(); } sleep(1s); }",
                           "EXEUNT_EXPLORE_TEST(chan, x, .schedules = max(1, 2)) { sleep(1s); }",
-                          "TEST(chan, x) { sim::bubble([] { sleep(1s); }); }",
-                          'TEST(chan, x) { sim::explore({.name = "("}, [] { sleep(1s); }); }'):
+                          "void g() { sim::bubble([] { sleep(1s); }); }",
+                          'void g() { sim::explore({.name = "("}, [] { sleep(1s); }); }'):
             with self.subTest(simulated):
                 self.write("tests/chan/core_test.cpp", SPDX + simulated + "\n")
                 self.assertEqual(self.findings(), [])
@@ -220,6 +220,20 @@ class TidyTest(unittest.TestCase):
                 findings = self.findings()
                 self.assertEqual(len(findings), 1)
                 self.assertTrue(findings[0].startswith("tests/chan/core_test.cpp:4: sleep:"))
+
+    def test_tests_include_what_is_precompiled(self):
+        self.write_room()
+        for uses in ("int f() { return std::max(1, 2); }", "std::vector<int> v;",
+                     "TEST(chan, x) {}"):
+            with self.subTest(uses):
+                self.write("tests/chan/core_test.cpp", SPDX + uses + "\n")
+                self.assertEqual(self.rules(), ["standard"])
+        self.write("tests/support/helper.hpp", SPDX + "#include <string>\n")
+        self.write("tests/chan/core_test.cpp",
+                   SPDX + '#include <gtest/gtest.h>\n#include <vector>\n'
+                   '#include "support/helper.hpp"\n'
+                   "TEST(chan, x) {}\nstd::vector<std::string_view> v;\n")
+        self.assertEqual(self.findings(), [])
 
     def test_exceptions_need_a_reason_and_a_need(self):
         self.write_room()

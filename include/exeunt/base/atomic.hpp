@@ -6,9 +6,13 @@
 #include <atomic>
 #include <type_traits>
 
+#ifdef EXEUNT_CORE_MODEL  // Names src/base/model_atomic.hpp, in that build.
+#include EXEUNT_CORE_MODEL
+#endif
+
 namespace exeunt::detail {
 
-#ifdef EXEUNT_CORE_MODEL  // Which has src/base/model_atomic.hpp before all else.
+#ifdef EXEUNT_CORE_MODEL
 template <typename T>
 using atomic = model::atomic<T>;
 using model::fiber_section;
