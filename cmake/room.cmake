@@ -194,18 +194,21 @@ function(exeunt_model name)
   exeunt_precompile(exeunt_${name} room)
 endfunction()
 
-# exeunt_test(<room> <file>... LABEL <label> [NAME <name>] [TIMEOUT <seconds>] [OWN_MAIN] [SERIAL]
-#           [OPTIONS <compile option>...] [LIBRARIES <target>...] [INSTEAD <target>...])
+# exeunt_test(<room> <file>... LABEL <label> [NAME <name>] [TIMEOUT <seconds>] [COST <seconds>]
+#           [OWN_MAIN] [SERIAL] [OPTIONS <compile option>...] [LIBRARIES <target>...]
+#           [INSTEAD <target>...])
 #
 # One executable exeunt_<room>_<label>_test and one CTest entry of GoogleTest cases; files are
 # relative to tests/<room>. LABEL is unit, sim, stress or death. A second executable of the same
 # room and label takes a NAME, which replaces the label in its own. SERIAL: nothing runs beside it.
+# COST is about what it takes; without it, nothing: the longest start first, so that none of them is
+# left to run alone at the end.
 # INSTEAD links these in place of the room, for example the user libraries.
 function(exeunt_test room)
   if(NOT EXEUNT_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(PARSE_ARGV 1 arg "OWN_MAIN;SERIAL" "LABEL;NAME;TIMEOUT"
+  cmake_parse_arguments(PARSE_ARGV 1 arg "OWN_MAIN;SERIAL" "LABEL;NAME;TIMEOUT;COST"
                         "OPTIONS;LIBRARIES;INSTEAD")
   if(NOT arg_LABEL OR NOT arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "exeunt_test(${room}) needs files and a LABEL")
@@ -219,6 +222,9 @@ function(exeunt_test room)
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
+  endif()
+  if(NOT arg_COST)
+    set(arg_COST 0)
   endif()
   if(NOT arg_INSTEAD)
     set(arg_INSTEAD exeunt_${room})
@@ -253,7 +259,7 @@ EXEUNT_TEST_PROGRAM=$0 exec ${emulation} '$<TARGET_FILE:${target}>' \"$@\"
   add_test(NAME ${room}.${arg_NAME} COMMAND ${command})
   math(EXPR timeout "${arg_TIMEOUT} * ${EXEUNT_TEST_TIMEOUT_FACTOR}")
   set_tests_properties(${room}.${arg_NAME} PROPERTIES LABELS "${arg_LABEL};${room}"
-                       TIMEOUT ${timeout} RUN_SERIAL ${arg_SERIAL}
+                       TIMEOUT ${timeout} COST ${arg_COST} RUN_SERIAL ${arg_SERIAL}
                        ENVIRONMENT "${EXEUNT_TEST_ENVIRONMENT}")
   add_dependencies(${room}_tests ${target})
 endfunction()
