@@ -26,6 +26,7 @@ inline constexpr std::size_t stack_warm_bytes = std::size_t{16} * 1024;
 /// The usable bytes of a stack unless somebody says otherwise. With the guard, 14 stacks share a
 /// page of the page tables: 297 bytes of them for each, where 256 KiB would take 553.
 inline constexpr std::size_t default_stack_bytes = std::size_t{128} * 1024;
+static_assert((stack_guard_bytes + default_stack_bytes) / 4096 % 2 == 1, "see stack_guard_bytes");
 
 /// A stack on loan from a pool: a plain value; whoever has it gives it back exactly once.
 struct stack {

@@ -244,12 +244,13 @@ send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
   return send_held(here, value, cancel, lock_.lock_shared(here));
 }
 
-// Apart from send_held(), whose frame goes before the caller parks.
-[[gnu::noinline]] send_status chan_core::send_now(turn& here, void* value,
-                                                  spin_lock& held) noexcept {
+// Apart from those who call it, whose frames go before they park: whom to wake has its address
+// taken.
+template <auto Step, auto Waits>
+[[gnu::noinline]] auto chan_core::step_now(turn& here, void* element, spin_lock& held) noexcept {
   wakeup due;
-  const send_status now = send_step(value, due);
-  if (now == send_status::full) return now;
+  const auto now = (this->*Step)(element, due);
+  if (now == Waits) return now;
   held.unlock();
   due.fire();
   checkpoint(here);
@@ -258,7 +259,7 @@ send_status chan_core::send(void* value, cancel_node* cancel) noexcept {
 
 send_status chan_core::send_held(turn& here, void* value, cancel_node* cancel,
                                  spin_lock& held) noexcept {
-  const send_status now = send_now(here, value, held);
+  const send_status now = step_now<&chan_core::send_step, send_status::full>(here, value, held);
   if (now != send_status::full) return now;
   if (cancel == nullptr) return send_parked(value, held);
   switch (park_until(held, senders_, value, wait_reason::chan_send, *cancel)) {
@@ -323,20 +324,9 @@ recv_status chan_core::recv(void* out, cancel_node* cancel) noexcept {
   return recv_held(here, out, cancel, lock_.lock_shared(here));
 }
 
-// As send_now().
-[[gnu::noinline]] recv_status chan_core::recv_now(turn& here, void* out, spin_lock& held) noexcept {
-  wakeup due;
-  const recv_status now = recv_step(out, due);
-  if (now == recv_status::empty) return now;
-  held.unlock();
-  due.fire();
-  checkpoint(here);
-  return now;
-}
-
 recv_status chan_core::recv_held(turn& here, void* out, cancel_node* cancel,
                                  spin_lock& held) noexcept {
-  const recv_status now = recv_now(here, out, held);
+  const recv_status now = step_now<&chan_core::recv_step, recv_status::empty>(here, out, held);
   if (now != recv_status::empty) return now;
   if (cancel == nullptr) return recv_parked(out, held);
   switch (park_until(held, receivers_, out, wait_reason::chan_recv, *cancel)) {

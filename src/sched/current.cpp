@@ -85,23 +85,21 @@ static fiber_locals*& locals_at(thread_state& here) noexcept {
   fiber* const running = mine == nullptr ? nullptr : mine->running();
   return running == nullptr ? here.locals : running->locals;
 }
-static void note_extras() noexcept {
-  if (fiber* const running = this_fiber_block()) running->has_extras = true;
-}
 
 fiber_locals*& locals_of_caller() noexcept {
   thread_state* here = &state;
   asm volatile("" : "+r"(here) : : "memory");
-  note_extras();
+  if (fiber* const running = this_fiber_block()) running->has_extras = true;
   return locals_at(*here);
 }
 
 held_locks*& held_of_caller() noexcept {
   thread_state* here = &state;
   asm volatile("" : "+r"(here) : : "memory");
-  note_extras();
   fiber* const running = this_fiber_block();
-  return running == nullptr ? here->held : running->held;
+  if (running == nullptr) return here->held;
+  running->has_extras = true;
+  return running->held;
 }
 
 }  // namespace exeunt::sched

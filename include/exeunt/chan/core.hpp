@@ -243,11 +243,12 @@ class EXEUNT_API chan_core : public ref_counted {
 
   [[nodiscard]] send_status send_shared(turn& here, void* value, cancel_node* cancel) noexcept;
   [[nodiscard]] recv_status recv_shared(turn& here, void* out, cancel_node* cancel) noexcept;
+  // With lock_ held; released unless the caller has to wait.
+  template <auto Step, auto Waits>
+  [[nodiscard]] auto step_now(turn& here, void* element, spin_lock& held) noexcept;
   // With lock_ held, which they release.
-  [[nodiscard]] send_status send_now(turn& here, void* value, spin_lock& held) noexcept;
   [[nodiscard]] send_status send_held(turn& here, void* value, cancel_node* cancel,
                                       spin_lock& held) noexcept;
-  [[nodiscard]] recv_status recv_now(turn& here, void* out, spin_lock& held) noexcept;
   [[nodiscard]] recv_status recv_held(turn& here, void* out, cancel_node* cancel,
                                       spin_lock& held) noexcept;
   [[nodiscard]] send_status send_parked(void* value, spin_lock& held) noexcept;
