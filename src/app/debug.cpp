@@ -87,6 +87,9 @@ std::string stats_as_prometheus() {
   append_metric(text, "exeunt_steals_total", "counter", "Fibers taken from another worker.",
                 now.steals);
   append_metric(text, "exeunt_worker_parks_total", "counter", "Workers going to sleep.", now.parks);
+  append_metric(text, "exeunt_worker_withdrawals_total", "counter",
+                "Workers staying away for a while, since they waited for others' channels.",
+                now.withdrawals);
   append_metric(text, "exeunt_blocking_threads", "gauge", "Threads for blocking calls.",
                 now.blocking_threads);
   append_metric(text, "exeunt_blocking_threads_idle", "gauge",

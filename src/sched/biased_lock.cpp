@@ -31,13 +31,19 @@
 
 #include <cstdint>
 
+#include <exeunt/base/clock.hpp>
+
 #include "sched/fence.hpp"
 
 namespace exeunt::detail {
 
 spin_lock& biased_lock::lock_shared(turn& me) noexcept {
   const auto mine = reinterpret_cast<std::uintptr_t>(&me);
-  shared_.lock();
+  if (!shared_.try_lock()) {
+    const clock::time_point since = clock::now();
+    shared_.lock();
+    me.waited += (clock::now() - since).count();
+  }
   me.unfenced = true;
 #ifdef EXEUNT_CORE_MODEL
   return shared_;

@@ -151,6 +151,7 @@ runtime_stats runtime_core::stats() const noexcept {
   for (const worker& w : workers_) {
     stats.steals += w.steals.load(memory_order_relaxed);
     stats.parks += w.sleeps.load(memory_order_relaxed);
+    stats.withdrawals += w.withdrawals.load(memory_order_relaxed);
   }
   const blocking_pool::counts side = blocking_.stats();
   stats.blocking_threads = side.threads;

@@ -334,24 +334,6 @@ void runtime_core::make_ready_last(fiber& ready) noexcept {
   if (outside) outsiders_.fetch_sub(1, memory_order_release);
 }
 
-fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
-  const std::uint32_t count = workers_.size();
-  const std::uint32_t first = thief.random().below(count);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    worker& victim = workers_[(first + i) % count];
-    if (&victim == &thief) continue;
-    if (fiber* const stolen = thief.steal_from(victim, least)) return stolen;
-  }
-  return nullptr;
-}
-
-bool runtime_core::has_crowd(std::uint32_t least) noexcept {
-  for (const worker& w : workers_) {
-    if (w.queued() >= least) return true;
-  }
-  return false;
-}
-
 void runtime_core::wait_for_stack(fiber& fresh) noexcept {
   stackless_.push(fresh);
   // One that was given back before this is for the monitor to find.

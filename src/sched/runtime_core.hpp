@@ -148,9 +148,19 @@ class runtime_core {
   bool over() const noexcept {
     return over_.load(detail::memory_order_acquire);  // order: pairs with stop().
   }
+
+  // Who takes what from whom; theft.cpp.
   fiber* steal(worker& thief, std::uint32_t least) noexcept;
   /// Any thread: whether so many wait in the queue of one worker at least. A hint.
   bool has_crowd(std::uint32_t least) noexcept;
+  /// A worker that is busy, after the one with that index in a circle, but not `w`; null if there
+  /// is none.
+  worker* next_busy(const worker& w, unsigned index) noexcept;
+  /// Returns: false, and nothing is done, if nobody would remain. Else takes_back() has to follow.
+  bool lets_go(worker& w) noexcept;
+  void takes_back(worker& w) noexcept;
+  detail::atomic<clock::rep> stay_away_for{0};  ///< the last to have done so, in ns
+
   worker_list& workers() noexcept { return workers_; }
   /// Any thread: whether some worker sleeps for lack of work.
   bool somebody_idle() const noexcept {

@@ -67,17 +67,9 @@ constexpr clock::duration look_around_after = std::chrono::milliseconds{1};
 // While fibers take turns of some nanoseconds, a system call at each look around would be a quarter
 // of all time. So late may a ready descriptor be seen by a worker that has other work.
 constexpr clock::duration poll_every = std::chrono::microseconds{50};
-// So many in one queue are worth a theft's price.
-constexpr std::uint32_t crowd = 32;
 constexpr std::uint32_t block_cache_max = 256;
 // A signal handler and the C library's own frames need this much below the saved pointer.
 constexpr std::ptrdiff_t unguarded_margin = 4096;
-
-// Between two looks at others' queues: 1 to 4 us.
-void pause_search() noexcept {
-  constexpr int pauses = 100;
-  for (int i = 0; i < pauses; ++i) detail::cpu_relax();
-}
 
 }  // namespace
 
@@ -140,12 +132,14 @@ fiber* worker::find_ready() noexcept {
     if (found == nullptr && static_cast<std::int32_t>(look_at_ - turns()) <= 0) {
       look_at_ = turns() + look_around_every;
       look_around(true);
+      if (is_entangled() && stay_away()) continue;
       // A chooser is asked about every fiber that is to run.
       if (home_.seam().chooser == nullptr) found = take_in_turn();
     }
     if (found == nullptr) found = take_local();
     if (found == nullptr) found = take_shared(SIZE_MAX);
     if (found == nullptr && look_around(false)) continue;
+    if (found == nullptr && is_entangled() && stay_away()) continue;
     if (found == nullptr && (searching_ || (searching_ = home_.may_search()))) found = search();
     if (found != nullptr) {
       if (searching_) home_.stop_searching(*this, true);
@@ -230,77 +224,6 @@ bool worker::look_around(bool in_passing) noexcept {
   if (in_passing && (last_look_ - last_poll_ < poll_every || has_backlog())) return fired;
   last_poll_ = last_look_;
   return home_.poll_io(clock::time_point::min()) || fired;
-}
-
-// A theft costs its victim's processor an interrupt, in all 4 to 8 us on the reference machine: as
-// much as many fibers need. So a thief is choosy, but only for as long as that, and not at all if
-// nobody else is awake whose fibers could become a crowd.
-fiber* worker::search() noexcept {
-  constexpr int rounds = 4;  // As Go; each is a look at everybody's queue.
-  judge_theft();
-  if (reluctance_ > clock::duration::zero()) hold_back();
-  for (int round = home_.others_sleep() ? rounds - 1 : 0; round < rounds; ++round) {
-    const bool last = round == rounds - 1;
-    if (fiber* const stolen = home_.steal(*this, last ? 1 : crowd)) {
-      steals.store(steals.load(memory_order_relaxed) + 1, memory_order_relaxed);
-      return stolen;
-    }
-    if (!home_.injected().empty()) return home_.injected().pop_list(1);
-    if (!last) pause_search();
-  }
-  return nullptr;
-}
-
-// Fibers that do next to nothing are over before their data have come to another core. A thief that
-// has got such waits before it steals from a crowd again, longer each time. It counts as searching
-// meanwhile, so that nobody else is woken for the crowd: for 200 us at most.
-void worker::judge_theft() noexcept {
-  using std::chrono::microseconds;
-  constexpr clock::duration worth_it = microseconds{1};  // For each fiber: some cache lines.
-  constexpr clock::duration shortest = microseconds{25};
-  constexpr clock::duration longest = microseconds{200};
-  if (stolen_ == 0) return;
-  const bool was_worth_it = last_look_ - stolen_at_ >= stolen_ * worth_it;
-  reluctance_ =
-      was_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, shortest, longest);
-  stolen_ = 0;
-}
-
-void worker::hold_back() noexcept {
-  const clock::time_point until = last_look_ + reluctance_;
-  while (home_.has_crowd(crowd) && home_.injected().empty() && !has_mail() && !home_.stopping() &&
-         home_.now() < until) {
-    pause_search();
-  }
-}
-
-// What was just made ready is most likely run by its waker's worker at once, on whose core its data
-// are. Only a crowd is shared, or what waits behind a fiber that keeps its worker.
-fiber* worker::steal_from(worker& victim, std::uint32_t least) noexcept {
-  if (least > 1 ? victim.queue_.count() < least : !victim.has_spare_work()) return nullptr;
-  std::array<fiber*, run_queue::theft_max> taken;
-  const std::uint32_t count = victim.queue_.steal(taken);
-  if (count == 0) return nullptr;
-  for (std::uint32_t i = 1; i < count; ++i) push_last(*taken[i]);
-  stolen_ = count;
-  stolen_at_ = last_look_;
-  return taken[0];
-}
-
-bool worker::has_spare_work() const noexcept {
-  constexpr int looks = 4;  // A pair that hands over has somebody there half of the time.
-  for (int i = 0; i < looks; ++i) {
-    const std::uint32_t count = queue_.count();
-    if (count != 1) return count > 1;
-    if (stays()) return true;
-  }
-  return false;
-}
-
-bool worker::stays() const noexcept {
-  const std::uint32_t turn = turns_.load(memory_order_relaxed);
-  pause_search();
-  return turns_.load(memory_order_relaxed) == turn;
 }
 
 // --- what is ready

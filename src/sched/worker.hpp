@@ -108,15 +108,15 @@ class worker : public detail::list_hook<idle_tag> {
   std::uint32_t queued() const noexcept { return queue_.count(); }
   /// Any thread: whether there is mail; a hint.
   bool has_mail() const noexcept { return has_mail_.load(detail::memory_order_relaxed); }
-  /// Any thread: active, and not asleep; final under the runtime's idle lock.
+  /// Any thread: active, and neither asleep nor away; final under the runtime's idle lock.
   bool is_busy() const noexcept {
     return standing_.load(detail::memory_order_relaxed) == standing::active &&
-           !idle_.load(detail::memory_order_relaxed);
+           !idle_.load(detail::memory_order_relaxed) && !away_.load(detail::memory_order_relaxed);
   }
   /// Any thread: runs no fiber that others could wait behind.
   bool rests() const noexcept {
     const standing now = standing_.load(detail::memory_order_relaxed);
-    return idle_.load(detail::memory_order_relaxed) ||
+    return idle_.load(detail::memory_order_relaxed) || away_.load(detail::memory_order_relaxed) ||
            (now != standing::active && now != standing::stuck);
   }
   /// Any thread: the clock of the thread's processor time; 0 if it has none.
@@ -161,6 +161,8 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* search() noexcept;
   void judge_theft() noexcept;
   void hold_back() noexcept;
+  bool is_entangled() noexcept;
+  bool stay_away() noexcept;
   void queue_rest(fiber* rest) noexcept;
   fiber* take_in_turn() noexcept;
   fiber* take_shared(std::size_t most) noexcept;
@@ -227,17 +229,24 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* free_blocks_ = nullptr;
   std::uint32_t free_count_ = 0;
 
-  // Sleep and staffing. idle_ and standing_ change under the runtime's idle lock.
+  // Sleep and staffing. idle_, away_ and standing_ change under the runtime's idle lock.
   bool searching_ = false;
-  std::uint32_t stolen_ = 0;  // By the last theft, as long as nobody knows what it was worth.
-  clock::time_point stolen_at_{};
-  clock::duration reluctance_{};  // To steal from a crowd.
   detail::atomic<bool> idle_{false};
+  detail::atomic<bool> away_{false};
   detail::atomic<standing> standing_{standing::vacant};
   detail::atomic<std::uint32_t> woken_{0};
   detail::atomic<std::uint32_t> mailed_{0};  // A futex for a bound worker.
   detail::atomic<clockid_t> cpu_clock_{0};   // Of the thread; 0: none yet.
   detail::atomic<int> thread_id_{0};         // The same thread's.
+
+  // What thefts were worth; theft.cpp.
+  std::uint32_t stolen_ = 0;  // By its last one, as long as nobody knows.
+  clock::time_point stolen_at_{};
+  detail::atomic<std::uint32_t> robbed_of_{0};  // The same of the last one from it.
+  detail::atomic<clock::time_point> robbed_at_{clock::time_point{}};
+  clock::duration reluctance_{};       // To steal.
+  clock::time_point watched_since_{};  // For entanglement.
+  bool came_back_ = false;             // And has not been watched since.
 
   std::thread thread_;
 
@@ -247,6 +256,7 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<std::uint64_t> ended{0};
   detail::atomic<std::uint64_t> steals{0};
   detail::atomic<std::uint64_t> sleeps{0};
+  detail::atomic<std::uint64_t> withdrawals{0};
 
   worker_sight seen;  ///< the monitor's
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -45,6 +46,30 @@ class inside {
 
 void take_often(biased_lock& lock, turn& me, int times) {
   for (int i = 0; i < times; ++i) lock.lock(me).unlock();
+}
+
+// Goal:   who has to wait for another one's section knows how long he did.
+// Method: another thread goes in and out until this one has once met it inside. Ends, or does not.
+TEST(biased_lock, counts_the_time_of_waits) {
+  biased_lock lock;
+  turn mine;
+  take_often(lock, mine, 100);
+  EXPECT_EQ(mine.waited, 0);
+
+  std::atomic<bool> over{false};
+  std::thread other{[&] {
+    turn others;
+    while (!over) {
+      {
+        const inside in{lock, others};
+        std::this_thread::yield();
+      }
+      std::this_thread::yield();
+    }
+  }};
+  while (mine.waited == 0) take_often(lock, mine, 1);
+  over = true;
+  other.join();
 }
 
 // Goal:   the worker that takes it alone for a while is its owner, until somebody else takes it.

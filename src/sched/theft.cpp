@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker takes from others, what it does not, and when it leaves the work to them.
+//
+// What was just made ready is most likely run by its waker's worker at once, on whose core its data
+// are. So only a crowd is shared, or what waits behind a fiber that keeps its worker.
+//
+// A theft costs its victim's processor an interrupt, in all 4 to 8 us on the reference machine: as
+// much as many fibers need. So a thief is choosy, but only for as long as that, and not at all if
+// nobody else is awake whose fibers could become a crowd.
+//
+// Fibers that do next to nothing are over before their data have come to another core. A thief that
+// has got such, or who has run out of work as soon after a theft from it, is *reluctant*: it waits
+// before it steals again, longer each time. It counts as searching meanwhile, so that nobody else
+// is woken for the same fibers: for 200 us at most.
+//
+// Fibers of several workers that use the same channels all the time are *entangled*: each worker
+// waits for locks that the others hold, and takes each channel's data from their cores. Together
+// they do less than one alone, whom a channel's lock costs next to nothing (biased_lock.cpp). So
+// who has spent a quarter of its time on such waits gives its fibers to the others and *stays
+// away*, for a while that doubles each time it comes back to the same; docs/decisions/0027. It is
+// to the protocol of idle.cpp as one that runs a long fiber: it counts neither as idle nor as
+// searching, owns nothing that others wait for, and looks at everything when it is back.
+//
+// Invariants:
+//   I1  Whoever is away has an empty queue, and there was another busy one when it went. It comes
+//       back as soon as it finds none, or that one of them keeps its worker from its turn.
+// Locks: idle_lock_, for who goes away.
+// Tests: tests/sched/theft_test.cpp, sched_stress_test.cpp, starvation_test.cpp.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+#include "sched/runtime_core.hpp"
+#include "sched/worker.hpp"
+
+namespace exeunt::sched {
+
+using detail::memory_order_relaxed;
+using detail::spin_guard;
+using std::chrono::microseconds;
+
+namespace {
+
+// So many in one queue are worth a theft's price.
+constexpr std::uint32_t crowd = 32;
+// And each of them if it takes so long: some cache lines.
+constexpr clock::duration worth_it = microseconds{1};
+// What a theft was worth so long ago says nothing.
+constexpr clock::duration memory = std::chrono::milliseconds{10};
+
+// Between two looks at others' queues: 1 to 4 us.
+void pause_search() noexcept {
+  constexpr int pauses = 100;
+  for (int i = 0; i < pauses; ++i) detail::cpu_relax();
+}
+
+}  // namespace
+
+fiber* worker::search() noexcept {
+  constexpr int rounds = 4;  // As Go; each is a look at everybody's queue.
+  judge_theft();
+  if (reluctance_ > clock::duration::zero()) hold_back();
+  for (int round = home_.others_sleep() ? rounds - 1 : 0; round < rounds; ++round) {
+    const bool last = round == rounds - 1;
+    if (fiber* const stolen = home_.steal(*this, last ? 1 : crowd)) {
+      steals.store(steals.load(memory_order_relaxed) + 1, memory_order_relaxed);
+      return stolen;
+    }
+    if (!home_.injected().empty()) return home_.injected().pop_list(1);
+    if (!last) pause_search();
+  }
+  return nullptr;
+}
+
+void worker::judge_theft() noexcept {
+  constexpr clock::duration shortest = microseconds{25};
+  constexpr clock::duration longest = microseconds{200};
+  const std::uint32_t robbed_of = robbed_of_.load(memory_order_relaxed);  // order: hints, both.
+  if (stolen_ == 0 && robbed_of == 0) {
+    if (last_look_ - stolen_at_ > memory) reluctance_ = clock::duration::zero();
+    return;
+  }
+  const auto paid = [this](std::uint32_t count, clock::time_point at) {
+    return count == 0 || last_look_ - at >= count * worth_it;
+  };
+  const bool were_worth_it =
+      paid(stolen_, stolen_at_) && paid(robbed_of, robbed_at_.load(memory_order_relaxed));
+  reluctance_ =
+      were_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, shortest, longest);
+  stolen_ = 0;
+  stolen_at_ = last_look_;
+  robbed_of_.store(0, memory_order_relaxed);
+}
+
+// Until there is something else to do, or has been nothing to steal for some time.
+void worker::hold_back() noexcept {
+  constexpr clock::duration in_vain = microseconds{20};
+  const clock::time_point until = last_look_ + reluctance_;
+  clock::time_point saw_some = last_look_;
+  clock::time_point now = last_look_;
+  while (now < until && now - saw_some < in_vain) {
+    if (!home_.injected().empty() || has_mail() || home_.stopping()) return;
+    pause_search();
+    now = home_.now();
+    if (home_.has_crowd(2)) saw_some = now;
+  }
+}
+
+fiber* worker::steal_from(worker& victim, std::uint32_t least) noexcept {
+  if (least > 1 ? victim.queue_.count() < least : !victim.has_spare_work()) return nullptr;
+  std::array<fiber*, run_queue::theft_max> taken;
+  const std::uint32_t count = victim.queue_.steal(taken);
+  if (count == 0) return nullptr;
+  for (std::uint32_t i = 1; i < count; ++i) push_last(*taken[i]);
+  stolen_ = count;
+  stolen_at_ = home_.now();
+  victim.robbed_at_.store(stolen_at_, memory_order_relaxed);  // order: hints, both.
+  victim.robbed_of_.store(count, memory_order_relaxed);
+  return taken[0];
+}
+
+bool worker::has_spare_work() const noexcept {
+  constexpr int looks = 4;  // A pair that hands over has somebody there half of the time.
+  for (int i = 0; i < looks; ++i) {
+    const std::uint32_t count = queue_.count();
+    if (count != 1) return count > 1;
+    if (stays()) return true;
+  }
+  return false;
+}
+
+bool worker::stays() const noexcept {
+  const std::uint32_t turn = turns_.load(memory_order_relaxed);
+  pause_search();
+  return turns_.load(memory_order_relaxed) == turn;
+}
+
+// To be asked after a look around. Whether this worker has spent much of its time of late on locks
+// of channels that others used.
+bool worker::is_entangled() noexcept {
+  constexpr clock::duration long_enough = microseconds{100};
+  constexpr int share = 4;
+  const clock::duration watched = last_look_ - watched_since_;
+  if (watched < long_enough) return false;
+  watched_since_ = last_look_;
+  const clock::duration waited{std::exchange(turn_->waited, 0)};
+  const bool is_so = waited * share >= watched;
+  if (std::exchange(came_back_, false) && !is_so) {
+    const clock::rep before = home_.stay_away_for.load(memory_order_relaxed);
+    home_.stay_away_for.store(before / 2, memory_order_relaxed);  // order: a hint.
+  }
+  return is_so;
+}
+
+// Returns: false, and nothing is done, if there is nobody to leave the work to.
+bool worker::stay_away() noexcept {
+  constexpr clock::rep shortest = 200'000;
+  constexpr clock::rep longest = 3'200'000;  // Shorter than a look of the monitor's takes to come.
+  constexpr timespec step{.tv_sec = 0, .tv_nsec = 50'000};
+  constexpr clock::duration keeps_worker = microseconds{20};  // For a turn.
+  if (searching_ || !home_.lets_go(*this)) return false;
+  const clock::rep before = home_.stay_away_for.load(memory_order_relaxed);
+  const clock::duration how_long{std::clamp(2 * before, shortest, longest)};
+  home_.stay_away_for.store(how_long.count(), memory_order_relaxed);  // order: a hint.
+  withdrawals.store(withdrawals.load(memory_order_relaxed) + 1, memory_order_relaxed);
+  hand_over_queue();
+  const clock::time_point until = last_look_ + how_long;
+  clock::time_point now = last_look_;
+  for (const worker* other = this; now < until;) {
+    other = home_.next_busy(*this, other->index());
+    if (other == nullptr) break;
+    const std::uint32_t turns_before = other->turns();
+    const clock::time_point before_step = now;
+    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &step, nullptr);
+    now = home_.now();
+    if (home_.stopping() || has_mail() || attention_.load(memory_order_relaxed) != 0) break;
+    if ((other->turns() - turns_before) * keeps_worker < now - before_step) break;
+  }
+  home_.takes_back(*this);
+  turn_->waited = 0;
+  last_look_ = now;
+  watched_since_ = now;
+  came_back_ = true;
+  return true;
+}
+
+fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
+  const std::uint32_t count = workers_.size();
+  const std::uint32_t first = thief.random().below(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    worker& victim = workers_[(first + i) % count];
+    if (&victim == &thief) continue;
+    if (fiber* const stolen = thief.steal_from(victim, least)) return stolen;
+  }
+  return nullptr;
+}
+
+bool runtime_core::has_crowd(std::uint32_t least) noexcept {
+  for (const worker& w : workers_) {
+    if (w.queued() >= least) return true;
+  }
+  return false;
+}
+
+worker* runtime_core::next_busy(const worker& w, unsigned index) noexcept {
+  const std::uint32_t count = workers_.size();
+  for (std::uint32_t i = 1; i <= count; ++i) {
+    worker& other = workers_[(index + i) % count];
+    if (&other != &w && other.is_busy()) return &other;
+  }
+  return nullptr;
+}
+
+bool runtime_core::lets_go(worker& w) noexcept {
+  if (seam_.chooser != nullptr || seam_.migrate_always) return false;
+  const spin_guard guard{idle_lock_};
+  if (next_busy(w, w.index()) == nullptr) return false;
+  w.away_.store(true, memory_order_relaxed);
+  return true;
+}
+
+void runtime_core::takes_back(worker& w) noexcept {
+  const spin_guard guard{idle_lock_};
+  w.away_.store(false, memory_order_relaxed);
+}
+
+}  // namespace exeunt::sched
