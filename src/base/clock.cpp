@@ -36,8 +36,7 @@ clock::duration unix_time() noexcept {
 }
 
 clock::time_point deadline_after(clock::duration d) noexcept {
-  const auto now = clock::now();
-  return d >= no_deadline - now ? no_deadline : now + d;
+  return deadline_after(clock::now(), d);
 }
 
 namespace detail {

@@ -107,6 +107,8 @@ void context::wait() const noexcept {
   detail::park_forever(detail::wait_reason::context);
 }
 
+error context::reason() const noexcept { return rep_->node->reason(); }
+
 const void* context::find(const void* key) const noexcept {
   const context_rep* rep = detail::nearest_value(rep_.get());
   while (rep != nullptr && rep->key != key) rep = rep->outer;
@@ -146,17 +148,37 @@ with_cancel_cause_result with_cancel_cause(const context& parent) {
   return {std::move(ctx), cancel_cause_func{std::move(node)}};
 }
 
+namespace {
+
+with_cancel_result make_timed(const context& parent, clock::time_point when, const error& cause,
+                              clock::time_point now) {
+  const std::optional<clock::time_point> sooner = parent.deadline();
+  if (sooner && *sooner <= when) return with_cancel(parent);
+  ref_ptr<cancel_node> node =
+      cancel_node::make(node_of(parent), when, cause, sizeof(context_rep), now);
+  context ctx = detail::make_in_node(parent, node, "with_deadline", when);
+  return {std::move(ctx), cancel_func{std::move(node)}};
+}
+
+}  // namespace
+
 with_cancel_result with_deadline(const context& parent, clock::time_point when) {
-  return with_deadline_cause(parent, when, errc::deadline_exceeded);
+  return make_timed(parent, when, errc::deadline_exceeded, clock::now());
 }
 
 with_cancel_result with_deadline_cause(const context& parent, clock::time_point when,
                                        const error& cause) {
-  const std::optional<clock::time_point> sooner = parent.deadline();
-  if (sooner && *sooner <= when) return with_cancel(parent);
-  ref_ptr<cancel_node> node = cancel_node::make(node_of(parent), when, cause, sizeof(context_rep));
-  context ctx = detail::make_in_node(parent, node, "with_deadline", when);
-  return {std::move(ctx), cancel_func{std::move(node)}};
+  return make_timed(parent, when, cause, clock::now());
+}
+
+with_cancel_result with_timeout(const context& parent, clock::duration d) {
+  return with_timeout_cause(parent, d, errc::deadline_exceeded);
+}
+
+with_cancel_result with_timeout_cause(const context& parent, clock::duration d,
+                                      const error& cause) {
+  const clock::time_point now = clock::now();
+  return make_timed(parent, deadline_after(now, d), cause, now);
 }
 
 context without_cancel(const context& parent) {

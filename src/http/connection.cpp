@@ -42,11 +42,6 @@ constexpr clock::duration expiry_retry = std::chrono::seconds{1};
 // Read and dropped while lingering, before others get their turn.
 constexpr std::size_t linger_bytes = std::size_t{1} << 20U;
 
-clock::time_point after(clock::time_point now, clock::duration d) noexcept {
-  if (d <= clock::duration::zero() || d >= no_deadline - now) return no_deadline;
-  return now + d;
-}
-
 }  // namespace
 
 http_connection::http_connection(ref_ptr<http_core> core, net::conn&& conn) noexcept
@@ -58,7 +53,7 @@ http_connection::http_connection(ref_ptr<http_core> core, net::conn&& conn) noex
 http_connection::~http_connection() = default;
 
 void http_connection::begin() noexcept {
-  park(stage::fresh, after(accepted_at_, core_->options.read_header_timeout));
+  park(stage::fresh, limit_from(accepted_at_, core_->options.read_header_timeout));
 }
 
 void http_connection::start() noexcept {
@@ -128,7 +123,7 @@ clock::time_point http_connection::on_fire(timer_node& timer, clock::time_point 
       again = due ? now + expiry_retry : self.expires_;
     } else {
       // Whatever stage comes next expires later than this, or moves the timer.
-      again = after(now, self.core_->options.idle_timeout);
+      again = limit_from(now, self.core_->options.idle_timeout);
     }
     self.scheduled_ = again;
   }
@@ -180,7 +175,7 @@ void http_connection::run_exchange(stage before, bool last_call) noexcept {
       }
       return park(before, expires_);
     case http_exchange::next::idle:
-      return park(stage::idle, after(clock::now(), core_->options.idle_timeout));
+      return park(stage::idle, limit_from(clock::now(), core_->options.idle_timeout));
     case http_exchange::next::linger:
       return linger();
     case http_exchange::next::close:
@@ -191,7 +186,7 @@ void http_connection::run_exchange(stage before, bool last_call) noexcept {
 void http_connection::linger() noexcept {
   const clock::duration time = core_->options.linger;
   if (time <= clock::duration::zero() || !conn_.shutdown_write()) return end();
-  park(stage::lingering, after(clock::now(), time));
+  park(stage::lingering, limit_from(clock::now(), time));
 }
 
 void http_connection::discard(bool last_call) noexcept {

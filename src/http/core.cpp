@@ -62,10 +62,9 @@ std::string counted(std::size_t count, std::string_view what) {
   return text;
 }
 
-// `d` after `from`, at once for less than nothing, never if that is beyond all points in time.
+// At once for less than nothing.
 clock::time_point later(clock::time_point from, clock::duration d) noexcept {
-  if (d <= clock::duration::zero()) return from;
-  return d >= no_deadline - from ? no_deadline : from + d;
+  return deadline_after(from, std::max(d, clock::duration::zero()));
 }
 
 }  // namespace

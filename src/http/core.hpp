@@ -30,6 +30,11 @@ namespace exeunt::detail {
 
 class http_exchange;
 
+/// Of options that are limits: zero is none.
+constexpr clock::time_point limit_from(clock::time_point start, clock::duration d) noexcept {
+  return d <= clock::duration::zero() ? no_deadline : deadline_after(start, d);
+}
+
 /// Threads: all members, any.
 class http_core final : public ref_counted {
  public:

@@ -51,10 +51,6 @@ http1::limits limits_of(const http::config& options) noexcept {
           .body_bytes = options.body_limit};
 }
 
-clock::time_point limit_from(clock::time_point start, clock::duration d) noexcept {
-  return d <= clock::duration::zero() || d >= no_deadline - start ? no_deadline : start + d;
-}
-
 int status_of(const error& why) noexcept {
   if (why.is(errc::malformed)) return 400;
   if (why.is(errc::limit_exceeded)) return 413;

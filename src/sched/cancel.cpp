@@ -38,6 +38,8 @@
 
 namespace exeunt::detail {
 
+constinit const atomic<std::uint8_t> live_for_good{cancel_node::live};
+
 namespace {
 // What is done in one hold of a lock, and at most in a timer's call-back.
 constexpr std::size_t batch = 32;
@@ -105,9 +107,15 @@ ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, std::size_t room) {
 }
 
 ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, clock::time_point deadline,
-                                       const error& cause, std::size_t room) {
+                                       const error& cause) {
+  return make(parent, deadline, cause, 0, clock::now());
+}
+
+ref_ptr<cancel_node> cancel_node::make(cancel_node* parent, clock::time_point deadline,
+                                       const error& cause, std::size_t room,
+                                       clock::time_point now) {
   if (deadline == no_deadline) return make(parent, room);
-  if (deadline <= clock::now()) {
+  if (deadline <= now) {
     ref_ptr<cancel_node> late = make(parent, room);
     late->cancel(errc::deadline_exceeded, cause);
     return late;

@@ -123,8 +123,7 @@ clock::time_point keep_up(clock::time_point now, blocking_pool& threads) noexcep
     const spin_guard guard{lock};
     for (upkeep* one = members().front(); one != nullptr; one = members().next(*one)) {
       // A tick that is longer than time itself never comes.
-      const clock::time_point then =
-          one->every_ < no_deadline - now ? now + one->every_ : no_deadline;
+      const clock::time_point then = deadline_after(now, one->every_);
       if (one->job_->at != state::idle) {
         next = std::min(next, then);  // It may leave something.
         continue;

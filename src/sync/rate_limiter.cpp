@@ -49,10 +49,6 @@ double tokens_in(clock::duration d, double limit) noexcept {
   return limit <= 0 ? 0 : static_cast<double>(d.count()) / ns_per_second * limit;
 }
 
-clock::time_point later(clock::time_point t, clock::duration d) noexcept {
-  return d >= no_deadline - t ? no_deadline : t + d;
-}
-
 }  // namespace
 
 double rate_limiter::every(clock::duration interval) noexcept {
@@ -116,7 +112,7 @@ bool rate_limiter::take(reservation& into, clock::time_point t, std::int64_t n,
   const double left = tokens_by(t) - static_cast<double>(n);
   const clock::duration delay = left < 0 ? time_for(-left, limit_) : clock::duration::zero();
   if (n > burst_ || delay > longest) return false;
-  into.when_ = later(t, delay);
+  into.when_ = deadline_after(t, delay);
   into.limiter_ = this;
   last_ = t;
   tokens_ = left;

@@ -126,10 +126,10 @@ TEST(context, background_and_todo_never_end) {
   EXPECT_EQ(context::todo().name(), "todo");
 }
 
-// CX-15: there is no null context to derive from; a handle is one word.
+// CX-15: there is no null context to derive from; a handle is two words.
 static_assert(!std::is_default_constructible_v<context>);
 static_assert(!std::is_constructible_v<context, std::nullptr_t>);
-static_assert(sizeof(context) == sizeof(void*));
+static_assert(sizeof(context) == 2 * sizeof(void*));
 static_assert(!std::is_copy_constructible_v<cancel_func>);
 
 // The context of a temporary can be used where it stands, and not taken away.

@@ -32,6 +32,10 @@ inline constexpr clock::time_point no_deadline = clock::time_point::max();
 
 /// `now + d`, without overflow: a duration too long to add is no deadline.
 EXEUNT_API clock::time_point deadline_after(clock::duration d) noexcept;
+/// The same from another time than now.
+constexpr clock::time_point deadline_after(clock::time_point from, clock::duration d) noexcept {
+  return d >= no_deadline - from ? no_deadline : from + d;
+}
 
 namespace detail {
 

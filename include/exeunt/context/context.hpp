@@ -8,12 +8,14 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include <exeunt/base/atomic.hpp>
 #include <exeunt/base/clock.hpp>
 #include <exeunt/base/error.hpp>
 #include <exeunt/base/export.hpp>
@@ -93,7 +95,7 @@ struct context_access;
 
 }  // namespace detail
 
-/// Says when to stop. One word; copies are cheap and name the same context.
+/// Says when to stop. Two words; copies are cheap and name the same context.
 ///
 /// A context has no public constructor but from another one: start from background(). After a
 /// move the source is as background().
@@ -104,14 +106,20 @@ struct context_access;
 class EXEUNT_API context {
  public:
   /// Never ends: for main, tests, and what outlives requests.
-  [[nodiscard]] static context background() noexcept { return context{nullptr}; }
+  [[nodiscard]] static context background() noexcept { return context{}; }
   /// As background(), for code that does not know its context yet.
   [[nodiscard]] static context todo() noexcept;
 
   context(const context&) noexcept = default;
-  context(context&&) noexcept = default;
+  context(context&& other) noexcept
+      : rep_{std::move(other.rep_)}, state_{std::exchange(other.state_, &detail::live_for_good)} {}
   context& operator=(const context&) noexcept = default;
-  context& operator=(context&&) noexcept = default;
+  context& operator=(context&& other) noexcept {
+    context moved{std::move(other)};
+    std::swap(rep_, moved.rep_);
+    std::swap(state_, moved.state_);
+    return *this;
+  }
   ~context() = default;
   /// `with_timeout(…).ctx` would name a context that ends in the same statement. Pass the whole
   /// temporary on, or keep it: `auto [ctx, cancel] = with_timeout(…)`.
@@ -125,10 +133,13 @@ class EXEUNT_API context {
   context(const cancelable_context<CancelFunc>&&) = delete;
 
   /// Why it ended: errc::canceled or errc::deadline_exceeded; nothing while it is live.
-  /// Cost: one load while it is live.
-  [[nodiscard]] std::optional<error> err() const noexcept {
-    if (!rep_ || !rep_->node || !rep_->node->canceled()) return std::nullopt;
-    return rep_->node->reason();
+  /// Cost: two loads while it is live.
+  [[nodiscard]] EXEUNT_NO_TSAN std::optional<error> err() const noexcept {
+    // order: acquire, pairs with cancel_node::begin().
+    if (state_->load(detail::memory_order_acquire) == detail::cancel_node::live) [[likely]] {
+      return std::nullopt;
+    }
+    return reason();
   }
 
   /// Blocks: until the end; for good if there can be none.
@@ -159,12 +170,16 @@ class EXEUNT_API context {
 
  private:
   friend struct detail::context_access;
-  explicit context(detail::ref_ptr<const detail::context_rep> rep) noexcept
-      : rep_{std::move(rep)} {}
+  context() noexcept = default;
+  explicit context(detail::ref_ptr<const detail::context_rep> rep) noexcept : rep_{std::move(rep)} {
+    if (rep_->node) state_ = &rep_->node->state();
+  }
 
+  [[nodiscard]] error reason() const noexcept;
   [[nodiscard]] const void* find(const void* key) const noexcept;
 
-  detail::ref_ptr<const detail::context_rep> rep_;  // Null: background.
+  detail::ref_ptr<const detail::context_rep> rep_;                      // Null: background.
+  const detail::atomic<std::uint8_t>* state_ = &detail::live_for_good;  // Its node's.
 };
 
 namespace detail {
@@ -296,13 +311,10 @@ using with_cancel_cause_result = cancelable_context<cancel_cause_func>;
                                                                 const error& cause);
 
 /// with_deadline() in `d` from now.
-[[nodiscard]] inline with_cancel_result with_timeout(const context& parent, clock::duration d) {
-  return with_deadline(parent, deadline_after(d));
-}
-[[nodiscard]] inline with_cancel_result with_timeout_cause(const context& parent, clock::duration d,
-                                                           const error& cause) {
-  return with_deadline_cause(parent, deadline_after(d), cause);
-}
+[[nodiscard]] EXEUNT_API with_cancel_result with_timeout(const context& parent, clock::duration d);
+[[nodiscard]] EXEUNT_API with_cancel_result with_timeout_cause(const context& parent,
+                                                               clock::duration d,
+                                                               const error& cause);
 
 /// A context with a value of one request: an id, a trace, who asks. Not for parameters.
 ///

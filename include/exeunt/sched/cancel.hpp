@@ -37,7 +37,11 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   /// The same, and cancelled at `deadline` with errc::deadline_exceeded and `cause`; at once if
   /// that is past.
   [[nodiscard]] static ref_ptr<cancel_node> make(cancel_node* parent, clock::time_point deadline,
-                                                 const error& cause, std::size_t room = 0);
+                                                 const error& cause);
+  /// The same for who has just looked at the clock.
+  [[nodiscard]] static ref_ptr<cancel_node> make(cancel_node* parent, clock::time_point deadline,
+                                                 const error& cause, std::size_t room,
+                                                 clock::time_point now);
   /// As aligned as the node.
   [[nodiscard]] void* room() noexcept;
 
@@ -63,6 +67,10 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   EXEUNT_NO_TSAN [[nodiscard]] bool settled() const noexcept {
     return state_.load(memory_order_acquire) == ended;  // order: pairs with spread() and begin().
   }
+  /// Where it says whether it is live, for who asks often: `live`, as long as it is.
+  [[nodiscard]] const atomic<std::uint8_t>& state() const noexcept { return state_; }
+  static constexpr std::uint8_t live = 0;
+
   /// Asserts: canceled().
   [[nodiscard]] const error& reason() const noexcept;
   [[nodiscard]] const error& cause() const noexcept;
@@ -98,7 +106,6 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
  private:
   friend class deadline_node;
   using child_list = intrusive_list<cancel_node, cancel_child_tag>;
-  static constexpr std::uint8_t live = 0;
   static constexpr std::uint8_t unclaimed = 1;  // Has begun to end; below it some may be live.
   static constexpr std::uint8_t spreading = 2;  // And somebody is about to end those.
   static constexpr std::uint8_t ended = 3;
@@ -134,5 +141,8 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
   std::optional<error> reason_;  // There and fixed once state_ is not `live`, as is cause_.
   std::optional<error> cause_;
 };
+
+/// The state of what never ends.
+EXEUNT_API extern const atomic<std::uint8_t> live_for_good;
 
 }  // namespace exeunt::detail
