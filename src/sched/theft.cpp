@@ -95,17 +95,27 @@ void worker::judge_theft() noexcept {
   robbed_of_.store(0, memory_order_relaxed);
 }
 
-// Until there is something else to do, or has been nothing to steal for some time.
+// While others have many fibers that take no time. Those of a server, each of which makes system
+// calls, are worth a theft at once.
 void worker::hold_back() noexcept {
-  constexpr clock::duration in_vain = microseconds{20};
+  constexpr clock::duration in_vain = microseconds{5};
+  constexpr clock::duration sample = microseconds{10};
   const clock::time_point until = last_look_ + reluctance_;
   clock::time_point saw_some = last_look_;
   clock::time_point now = last_look_;
-  while (now < until && now - saw_some < in_vain) {
+  clock::time_point then = now;
+  const worker* const watched = home_.next_busy(*this, index_);
+  std::uint32_t turns_then = watched == nullptr ? 0 : watched->turns();
+  while (watched != nullptr && now < until && now - saw_some < in_vain) {
     if (!home_.injected().empty() || has_mail() || home_.stopping()) return;
     pause_search();
     now = home_.now();
     if (home_.has_crowd(2)) saw_some = now;
+    if (now - then < sample) continue;
+    const std::uint32_t turns = watched->turns() - turns_then;
+    if (turns != 0 && turns * worth_it < now - then) return;
+    turns_then += turns;
+    then = now;
   }
 }
 
