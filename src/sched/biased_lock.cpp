@@ -39,7 +39,7 @@ namespace exeunt::detail {
 
 spin_lock& biased_lock::lock_shared(turn& me) noexcept {
   const auto mine = reinterpret_cast<std::uintptr_t>(&me);
-  if (!shared_.try_lock()) {
+  if (!shared_.take_if_free()) {
     const clock::time_point since = clock::now();
     shared_.lock();
     me.waited += (clock::now() - since).count();

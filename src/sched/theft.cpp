@@ -168,7 +168,7 @@ bool worker::is_entangled() noexcept {
 // Returns: false, and nothing is done, if there is nobody to leave the work to.
 bool worker::stay_away() noexcept {
   constexpr clock::rep shortest = 200'000;
-  constexpr clock::rep longest = 3'200'000;  // Shorter than a look of the monitor's takes to come.
+  constexpr clock::rep longest = 3'200'000;
   constexpr timespec step{.tv_sec = 0, .tv_nsec = 50'000};
   constexpr clock::duration keeps_worker = microseconds{20};  // For a turn.
   if (searching_ || !home_.lets_go(*this)) return false;

@@ -134,11 +134,9 @@ class EXEUNT_API context {
 
   /// Why it ended: errc::canceled or errc::deadline_exceeded; nothing while it is live.
   /// Cost: two loads while it is live.
-  [[nodiscard]] EXEUNT_NO_TSAN std::optional<error> err() const noexcept {
-    // order: acquire, pairs with cancel_node::begin().
-    if (state_->load(detail::memory_order_acquire) == detail::cancel_node::live) [[likely]] {
+  [[nodiscard]] std::optional<error> err() const noexcept {
+    if (detail::cancel_node::is_live(*state_)) [[likely]]
       return std::nullopt;
-    }
     return reason();
   }
 

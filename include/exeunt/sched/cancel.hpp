@@ -60,15 +60,16 @@ class EXEUNT_API cancel_node : public ref_counted, public list_hook<struct cance
     return true;
   }
   /// As canceled(), for whoever may yet go by something else: the race detector is told nothing.
-  EXEUNT_NO_TSAN [[nodiscard]] bool peek() const noexcept {
-    return state_.load(memory_order_acquire) != live;  // order: pairs with begin().
-  }
+  EXEUNT_NO_TSAN [[nodiscard]] bool peek() const noexcept { return !is_live(state_); }
   /// Cancelled, and so is all below. Cost: one load.
   EXEUNT_NO_TSAN [[nodiscard]] bool settled() const noexcept {
     return state_.load(memory_order_acquire) == ended;  // order: pairs with spread() and begin().
   }
-  /// Where it says whether it is live, for who asks often: `live`, as long as it is.
+  /// For who asks often whether it is live: is_live(state()), as long as the node is there.
   [[nodiscard]] const atomic<std::uint8_t>& state() const noexcept { return state_; }
+  EXEUNT_NO_TSAN [[nodiscard]] static bool is_live(const atomic<std::uint8_t>& state) noexcept {
+    return state.load(memory_order_acquire) == live;  // order: pairs with begin().
+  }
   static constexpr std::uint8_t live = 0;
 
   /// Asserts: canceled().

@@ -226,8 +226,8 @@ struct turn {
   std::uint32_t number = 0;      ///< of a worker: the first is 0; small, as turns are used again
   bool is_lasting = false;       ///< a worker's
   bool unfenced = false;         ///< what it did in a lock may not be seen by others yet
-  std::int64_t waited = 0;       ///< ns, for biased locks that others held; its owner counts anew
   hold holds[holds_max];
+  std::int64_t waited = 0;  ///< ns, for biased locks that others held; its owner counts anew
 };
 
 /// The calling thread's own. Ask again after whatever may park.
