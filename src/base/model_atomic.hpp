@@ -15,8 +15,9 @@ namespace exeunt::detail::model {
 /// Set by sched, which knows what a fiber is; null until a simulation begins.
 struct hooks {
   void (*step)() noexcept = nullptr;
-  /// Of a fiber that has found `lock` held. Returns: false if the caller is no fiber of a
-  /// simulation, and has to look again and again; else when the lock has been let go.
+  bool (*is_fiber)() noexcept = nullptr;  ///< whether the caller is one of a simulation
+  /// Of who has found `lock` held by a fiber. Returns: false if the caller is none, and has to look
+  /// again and again; else when the lock has been let go.
   bool (*wait_for)(const void* lock) noexcept = nullptr;
   void (*let_go)(const void* lock) noexcept = nullptr;
 };
@@ -49,6 +50,14 @@ class [[nodiscard]] fiber_section {
 
 inline void step_at_atomic() noexcept {
   if (!in_scheduler && installed.step != nullptr) installed.step();
+}
+
+/// Who holds a lock. Fibers park for another fiber only: a thread beside the simulation, say one of
+/// the default runtime, holds locks, too, but must not touch what the simulation keeps.
+inline constexpr unsigned char held_by_thread = 1;
+inline constexpr unsigned char held_by_fiber = 2;
+inline unsigned char holder() noexcept {
+  return installed.is_fiber != nullptr && installed.is_fiber() ? held_by_fiber : held_by_thread;
 }
 
 /// As std::atomic<T>, of which it has what the core uses; each member is a step. There are no

@@ -27,13 +27,24 @@ void spin_wait::pause() noexcept {
   ++looks_;
 }
 
-void spin_lock::lock_slowly() noexcept {
-  for (spin_wait mine; !try_lock();) {
 #ifdef EXEUNT_CORE_MODEL
-    if (model::installed.wait_for != nullptr && model::installed.wait_for(this)) continue;
-#endif
-    mine.pause();
+void spin_lock::lock_slowly() noexcept {
+  for (spin_wait mine;;) {
+    {
+      const model::scheduler_section own;  // How often one looks is no matter of choice.
+      if (try_lock()) return;
+      if (held_.load() != model::held_by_fiber) {
+        mine.pause();
+        continue;
+      }
+    }
+    if (!model::installed.wait_for(this)) mine.pause();
   }
 }
+#else
+void spin_lock::lock_slowly() noexcept {
+  for (spin_wait mine; !try_lock();) mine.pause();
+}
+#endif
 
 }  // namespace exeunt::detail

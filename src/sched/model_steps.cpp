@@ -4,7 +4,8 @@
 // A fiber that finds a spin lock held cannot wait for it as threads do: its holder, who has been
 // preempted, is another fiber of the same thread. It parks until the lock is let go. The scheduler
 // itself takes no lock that a fiber may hold: nobody is preempted in a scheduler_section, and
-// timers fire when nobody is ready, so that all locks are free (see look_around() in worker.cpp).
+// timers fire when nobody is ready, so that all locks are free (see look_around() in worker.cpp). A
+// lock that a thread beside the simulation holds is waited for as threads do.
 // Tests: tests/sim/model/atomic_steps_test.cpp.
 
 #include "sched/model_steps.hpp"
@@ -32,7 +33,7 @@ struct lock_waiter : detail::list_hook<> {
   fiber* whom = nullptr;
 };
 
-detail::intrusive_list<lock_waiter> lock_waiters;  // A process simulates one thing at a time.
+detail::intrusive_list<lock_waiter> lock_waiters;  // Of the one thread that simulates.
 
 worker* simulated_worker() noexcept {
   worker* const here = this_worker();
@@ -47,6 +48,8 @@ void step() noexcept {
   detail::fiber_chooser& chooser = *here->home().seam().chooser;
   if (chooser.preempts(here->count_ready(), "an atomic operation", nullptr)) worker::yield(here);
 }
+
+bool is_fiber() noexcept { return simulated_worker() != nullptr; }
 
 bool wait_for(const void* lock) noexcept {
   worker* const here = simulated_worker();
@@ -82,7 +85,8 @@ void let_go(const void* lock) noexcept {
 void install_model_steps() noexcept {
   // Those of a simulation that was broken off are on stacks that may be gone.
   ::new (&lock_waiters) detail::intrusive_list<lock_waiter>;
-  detail::model::installed = {.step = step, .wait_for = wait_for, .let_go = let_go};
+  detail::model::installed = {
+      .step = step, .is_fiber = is_fiber, .wait_for = wait_for, .let_go = let_go};
 }
 
 }  // namespace exeunt::sched

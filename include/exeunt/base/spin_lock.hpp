@@ -21,23 +21,32 @@ class spin_lock {
   spin_lock& operator=(const spin_lock&) = delete;
 
   EXEUNT_NO_TSAN void lock() noexcept {
-    // order: acquire, pairs with the release in unlock(); publishes what the lock guards.
-    if (__builtin_expect(held_.exchange(1, memory_order_acquire) != 0, 0)) lock_slowly();
+    if (__builtin_expect(!take_if_free(), 0)) lock_slowly();
   }
 
   EXEUNT_NO_TSAN bool try_lock() noexcept {
-    // order: as lock(); the relaxed look only spares the locked instruction.
+    // order: as take_if_free(); the relaxed look only spares the locked instruction.
     return held_.load(memory_order_relaxed) == 0 && take_if_free();
   }
   /// As try_lock(), for who expects it to be free: a look first would fetch the line twice.
   EXEUNT_NO_TSAN bool take_if_free() noexcept {
-    return held_.exchange(1, memory_order_acquire) == 0;  // order: as lock().
+#ifdef EXEUNT_CORE_MODEL
+    unsigned char nobody = 0;
+    return held_.compare_exchange_strong(nobody, model::holder(), memory_order_acquire);
+#else
+    // order: acquire, pairs with the release in unlock(); publishes what the lock guards.
+    return held_.exchange(1, memory_order_acquire) == 0;
+#endif
   }
 
   /// For a caller who is the only one to take this lock, and does not hold it: by a plain store.
   EXEUNT_NO_TSAN void hold() noexcept {
+#ifdef EXEUNT_CORE_MODEL
+    held_.store(model::holder(), memory_order_release);
+#else
     // order: release; who sees it held sees what the holder did before.
     held_.store(1, memory_order_release);
+#endif
   }
   EXEUNT_NO_TSAN bool is_held() const noexcept {
     // order: acquire, pairs with the release in unlock().
@@ -45,10 +54,12 @@ class spin_lock {
   }
 
   EXEUNT_NO_TSAN void unlock() noexcept {
-    // order: release, pairs with the acquire in lock().
-    held_.store(0, memory_order_release);
 #ifdef EXEUNT_CORE_MODEL
-    if (model::installed.let_go != nullptr) model::installed.let_go(this);
+    const unsigned char by_whom = held_.exchange(0, memory_order_release);
+    if (by_whom == model::held_by_fiber) model::installed.let_go(this);
+#else
+    // order: release, pairs with the acquire in take_if_free().
+    held_.store(0, memory_order_release);
 #endif
   }
 

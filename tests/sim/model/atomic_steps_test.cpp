@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <exeunt/base/atomic.hpp>
@@ -187,6 +189,39 @@ TEST(atomic_steps, one_waker_wins_a_ticket) {
                             sim::check(winners.load() == 1, "not exactly one has won");
                           }),
             "");
+}
+
+// Goal:   threads beside the simulation, say the default runtime's, take locks of their own and
+// some
+//         of the fibers', and neither wake those that wait for another fiber nor are forgotten.
+TEST(atomic_steps, threads_beside_the_simulation_take_locks_too) {
+  detail::spin_lock shared;
+  std::atomic<bool> over{false};
+  std::thread beside{[&] {
+    detail::spin_lock own;
+    while (!over.load()) {
+      const detail::spin_guard guard{own};
+      const detail::spin_guard guard_of_all{shared};
+    }
+  }};
+  EXPECT_EQ(first_failure("beside",
+                          [&] {
+                            detail::spin_lock lock;
+                            int count = 0;
+                            wait_group group;
+                            for (int i = 0; i < 3; ++i) {
+                              group.go([&] {
+                                const detail::spin_guard guard{lock};
+                                const detail::spin_guard guard_of_all{shared};
+                                ++count;
+                              });
+                            }
+                            group.wait();
+                            sim::check(count == 3, "one has got lost");
+                          }),
+            "");
+  over.store(true);
+  beside.join();
 }
 
 // Goal:   a failure replays: the choices that are reported lead to the same one.
