@@ -21,8 +21,8 @@
 // is not there. The workers' own caches are beyond tend(): a worker drops the deep part of one
 // stack at every 1024th put.
 //
-// Guards of several fresh stacks are made by one process_madvise() where the kernel lets a process
-// advise itself; they last until the arena goes.
+// Guards of several fresh stacks are made by one call where the kernel can (stack_memory.cpp); they
+// last until the arena goes.
 //
 // Invariants.
 //   I1  Every slot is exactly one of lent, warm, cold; a slot is lent if it is in neither set.
@@ -30,29 +30,22 @@
 //       with_deep if it has a warm slot that is deep.
 //   I3  A warm or cold slot's guard state is that of arena::guarded; a lent one's may be newer.
 //   I4  At most one arena of the default size is wholly cold.
-//   I5  protected_guards is the number of guards by page protection in mapped arenas of all pools.
-//   I6  A slot is lent while its memory is given back, so that nobody gets it meanwhile.
+//   I5  A slot is lent while its memory is given back, so that nobody gets it meanwhile.
 //
 // Locks. impl::lock, a leaf: nothing is called under it but mmap() for a new arena. Guards,
 // madvise() and munmap() are outside.
 //
 // Wake-ups. None: somebody else calls tend().
 //
-// Tests. stack_test.cpp: I1 to I6 through their effects; the destructor walks I1.
+// Tests. stack_test.cpp: I1 to I5 through their effects; the destructor walks I1.
 
 #include "arch/stack.hpp"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
-#include <cstdio>
 #include <new>
 #include <span>
 #include <string>
@@ -63,6 +56,8 @@
 #include <exeunt/base/intrusive_list.hpp>
 #include <exeunt/base/log.hpp>
 #include <exeunt/base/spin_lock.hpp>
+
+#include "arch/stack_memory.hpp"
 
 namespace exeunt::arch {
 namespace {
@@ -87,124 +82,14 @@ constexpr std::size_t deep_slots_per_period = 4096;
 constexpr std::size_t colour_steps = 32;
 constexpr std::size_t colour_bytes = 64;
 
-// Newer than the C library's headers.
-constexpr int madv_guard_install = 102;
-constexpr int pidfd_self = -10000;
-
-std::size_t page_bytes() {
-  static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  return bytes;
-}
-
-std::size_t round_up(std::size_t bytes, std::size_t step) {
-  return (bytes + step - 1) / step * step;
-}
-
 // On pages of 64 KiB it is one of those.
 std::size_t guard_bytes() { return round_up(stack_guard_bytes, page_bytes()); }
-
-void* map_fresh(std::size_t bytes) {
-  void* const base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (base == MAP_FAILED) return nullptr;
-  ::madvise(base, bytes, MADV_NOHUGEPAGE);  // a touched page must not become 2 MiB of memory
-  return base;
-}
-
-// Whether the marks do what they say: an emulator may take unknown advice for a hint and succeed.
-bool probe_light_guards() {
-  void* const page = map_fresh(page_bytes());
-  if (page == nullptr) return false;
-  bool works = false;
-  if (::madvise(page, page_bytes(), madv_guard_install) == 0) {
-    // The kernel is asked to read a path there: EFAULT if it cannot, ENOENT for the empty path.
-    const int rc = ::access(static_cast<const char*>(page), F_OK);
-    works = rc != 0 && errno == EFAULT;
-  }
-  ::munmap(page, page_bytes());
-  return works;
-}
-
-bool have_light_guards() {
-  static const bool have = probe_light_guards();
-  return have;
-}
-
-long max_map_count() {
-  static const long count = [] {
-    long value = 65530;  // the kernel's default
-    if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "re")) {
-      if (std::fscanf(file, "%ld", &value) != 1) value = 65530;
-      std::fclose(file);
-    }
-    return value;
-  }();
-  return count;
-}
-
-// Guards by page protection that exist in the process, for the budget. order: relaxed throughout, a
-// count that nothing else hangs on.
-atomic<long> protected_guards{0};
 
 void tell_unguarded() {
   log_line(
       "exeunt: too many stacks for this kernel to guard each one; further ones are only checked "
       "when fibers are switched. Raise the sysctl vm.max_map_count (now " +
       std::to_string(max_map_count()) + ") or use Linux 6.13 or later.");
-}
-
-// Advises the kernel of each of `ranges`, in one call if it can. Returns: how many, from the first
-// on, it took.
-std::size_t advise(std::span<const iovec> ranges, int advice) {
-  // order: relaxed, a hint that saves further attempts.
-  static atomic<bool> in_one_call{true};
-  std::size_t done = 0;
-  if (ranges.size() > 1 && in_one_call.load(memory_order_relaxed)) {
-    auto bytes =
-        ::syscall(SYS_process_madvise, pidfd_self, ranges.data(), ranges.size(), advice, 0);
-    if (bytes < 0) in_one_call.store(false, memory_order_relaxed);
-    for (; done < ranges.size() && bytes > 0; ++done)
-      bytes -= static_cast<long>(ranges[done].iov_len);
-    if (bytes < 0) --done;  // It ended within a range: once more.
-  }
-  for (; done < ranges.size(); ++done) {
-    if (::madvise(ranges[done].iov_base, ranges[done].iov_len, advice) != 0) break;
-  }
-  return done;
-}
-
-// A few ranges that are advised together.
-class batch_of_advice {
- public:
-  explicit batch_of_advice(int advice) : advice_(advice) {}
-  ~batch_of_advice() { flush(); }
-  batch_of_advice(const batch_of_advice&) = delete;
-  batch_of_advice& operator=(const batch_of_advice&) = delete;
-
-  void add(void* base, std::size_t bytes) {
-    if (count_ == ranges_.size()) flush();
-    ranges_[count_++] = {base, bytes};
-  }
-  void flush() {
-    advise({ranges_.data(), count_}, advice_);
-    count_ = 0;
-  }
-
- private:
-  int advice_;
-  std::size_t count_ = 0;
-  std::array<iovec, 64> ranges_;
-};
-
-// Each one splits a mapping and so costs two of what a process may have: the default leaves half.
-bool protect_guard(void* base, std::size_t bytes, const stack_guards& how) {
-  const long budget = how.protected_max >= 0 ? how.protected_max : max_map_count() / 4;
-  if (protected_guards.fetch_add(1, memory_order_relaxed) < budget &&
-      ::mprotect(base, bytes, PROT_NONE) == 0) {
-    return true;
-  }
-  protected_guards.fetch_sub(1, memory_order_relaxed);
-  return false;
 }
 
 // What of a stack lies deeper than the warm top: bytes from its base on.
@@ -361,8 +246,7 @@ void stack_pool::impl::forget(arena& a) {
 }
 
 void stack_pool::impl::unmap(arena* a) const {
-  // order: relaxed, see protected_guards.
-  protected_guards.fetch_sub(a->protected_here, memory_order_relaxed);
+  forget_protected_guards(a->protected_here);
   const std::size_t bytes = a->bytes;
 #if EXEUNT_SAN_ADDRESS
   san_recycle(a, bytes);  // the next owner of these addresses must find them clean
@@ -424,7 +308,8 @@ void stack_pool::impl::guard(std::span<stack> fresh) {
   if (guards.light && have_light_guards()) guard_lightly(fresh);
   for (stack& s : fresh) {
     if (s.guarded) continue;
-    if (protect_guard(static_cast<std::byte*>(s.base) - guard_bytes, guard_bytes, guards)) {
+    if (protect_guard(static_cast<std::byte*>(s.base) - guard_bytes, guard_bytes,
+                      guards.protected_max)) {
       s.guarded = true;
       const spin_guard held(lock);
       ++static_cast<arena*>(s.owner)->protected_here;
@@ -511,7 +396,7 @@ std::size_t stack_pool::impl::give_up(std::size_t wanted) {
       gone = a;
       wanted = count;
     } else {
-      for (; chosen.count() < wanted && !a->warm.empty(); --warm_count) {  // I6
+      for (; chosen.count() < wanted && !a->warm.empty(); --warm_count) {  // I5
         const unsigned slot = a->warm.first();
         a->warm.remove(slot);
         chosen.add(slot);
@@ -554,7 +439,7 @@ std::size_t stack_pool::impl::drop_deep(std::size_t wanted) {
       a->deep.remove(slot);
       a->warm.remove(slot);
       --warm_count;
-      chosen.add(slot);  // I6
+      chosen.add(slot);  // I5
     }
     if (a->warm.empty()) unlink<in_with_warm>(*a);
     if (chosen.count() == wanted) with_deep.push_back(*a);  // perhaps there are more

@@ -223,7 +223,7 @@ TEST(arch_stack, what_was_needed_within_the_period_is_kept) {
   EXPECT_EQ(pool.cached(), 103u);
 }
 
-// Goal:   I1, I6: arenas that are partly lent give back the rest, and lent stacks keep their
+// Goal:   I1, I5: arenas that are partly lent give back the rest, and lent stacks keep their
 // memory. Method: every second stack stays lent; mincore() tells.
 TEST(arch_stack, lent_neighbours_keep_their_memory) {
   if (!mincore_works()) GTEST_SKIP() << "mincore() does not tell here";
@@ -400,7 +400,7 @@ TEST(arch_stack, guards_of_a_batch_are_all_there_and_stay) {
   pool.put_some(stacks.data(), stacks.size());
 }
 
-// I5: guards by page protection are counted over all pools, and given back with their arenas.
+// Guards by page protection are counted over all pools, and given back with their arenas.
 TEST(arch_stack, without_light_guards_a_budget_of_protected_ones_is_used) {
   const stack_guards three{.light = false, .protected_max = 3};
   for (int round = 0; round < 2; ++round) {
