@@ -88,8 +88,7 @@ std::string stats_as_prometheus() {
                 now.steals);
   append_metric(text, "exeunt_worker_parks_total", "counter", "Workers going to sleep.", now.parks);
   append_metric(text, "exeunt_worker_withdrawals_total", "counter",
-                "Workers staying away for a while, since they waited for others' channels.",
-                now.withdrawals);
+                "Workers leaving their work to others for a while.", now.withdrawals);
   append_metric(text, "exeunt_blocking_threads", "gauge", "Threads for blocking calls.",
                 now.blocking_threads);
   append_metric(text, "exeunt_blocking_threads_idle", "gauge",

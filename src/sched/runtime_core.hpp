@@ -151,8 +151,6 @@ class runtime_core {
 
   // Who takes what from whom; theft.cpp.
   fiber* steal(worker& thief, std::uint32_t least) noexcept;
-  /// Any thread: whether so many wait in the queue of one worker at least. A hint.
-  bool has_crowd(std::uint32_t least) noexcept;
   /// A worker that is busy, after the one with that index in a circle, but not `w`; null if there
   /// is none.
   worker* next_busy(const worker& w, unsigned index) noexcept;

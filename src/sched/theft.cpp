@@ -8,18 +8,21 @@
 // much as many fibers need. So a thief is choosy, but only for as long as that, and not at all if
 // nobody else is awake whose fibers could become a crowd.
 //
+// A worker with nothing to do but what others will have done sooner *stays away* for a while: it
+// sleeps, and comes back when one of the others is kept by what it runs, or nobody is left. To the
+// protocol of idle.cpp it is as one that runs a long fiber: it counts neither as idle nor as
+// searching, owns nothing that others wait for, and looks at everything when it is back. There are
+// two such cases; docs/decisions/0027.
+//
 // Fibers that do next to nothing are over before their data have come to another core. A thief that
-// has got such, or who has run out of work as soon after a theft from it, is *reluctant*: it waits
-// before it steals again, longer each time. It counts as searching meanwhile, so that nobody else
-// is woken for the same fibers: for 200 us at most.
+// has got such, or who has run out of work as soon after a theft from it, becomes *reluctant*:
+// after a few such thefts in a row it stays away before it steals again, longer each time.
 //
 // Fibers of several workers that use the same channels all the time are *entangled*: each worker
 // waits for locks that the others hold, and takes each channel's data from their cores. Together
 // they do less than one alone, whom a channel's lock costs next to nothing (biased_lock.cpp). So
-// who has spent a quarter of its time on such waits gives its fibers to the others and *stays
-// away*, for a while that doubles each time it comes back to the same; docs/decisions/0027. It is
-// to the protocol of idle.cpp as one that runs a long fiber: it counts neither as idle nor as
-// searching, owns nothing that others wait for, and looks at everything when it is back.
+// who has spent a quarter of its time on such waits gives its fibers to the others and stays away,
+// longer each time it comes back to the same.
 //
 // Invariants:
 //   I1  Whoever is away has an empty queue, and there was another busy one when it went. It comes
@@ -61,8 +64,6 @@ void pause_search() noexcept {
 
 fiber* worker::search() noexcept {
   constexpr int rounds = 4;  // As Go; each is a look at everybody's queue.
-  judge_theft();
-  if (reluctance_ > clock::duration::zero()) hold_back();
   for (int round = home_.others_sleep() ? rounds - 1 : 0; round < rounds; ++round) {
     const bool last = round == rounds - 1;
     if (fiber* const stolen = home_.steal(*this, last ? 1 : crowd)) {
@@ -75,48 +76,30 @@ fiber* worker::search() noexcept {
   return nullptr;
 }
 
-void worker::judge_theft() noexcept {
-  constexpr clock::duration shortest = microseconds{25};
-  constexpr clock::duration longest = microseconds{200};
+// To be asked after a look around, when there was nothing to run.
+bool worker::is_reluctant() noexcept {
+  constexpr clock::duration at_first = microseconds{25};
+  constexpr clock::duration enough = microseconds{200};
+  constexpr clock::duration longest = microseconds{3200};
   const std::uint32_t robbed_of = robbed_of_.load(memory_order_relaxed);  // order: hints, both.
   if (stolen_ == 0 && robbed_of == 0) {
     if (last_look_ - stolen_at_ > memory) reluctance_ = clock::duration::zero();
-    return;
+    return reluctance_ >= enough;
   }
-  const auto paid = [this](std::uint32_t count, clock::time_point at) {
-    return count == 0 || last_look_ - at >= count * worth_it;
+  // A few long turns are as good as many fibers: each of them may have had to wait.
+  const std::uint32_t turns_since = turns() - judged_at_;
+  const auto paid = [&](std::uint32_t count, clock::time_point at) {
+    return count == 0 || last_look_ - at >= std::min(count, turns_since) * worth_it;
   };
   const bool were_worth_it =
       paid(stolen_, stolen_at_) && paid(robbed_of, robbed_at_.load(memory_order_relaxed));
   reluctance_ =
-      were_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, shortest, longest);
+      were_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, at_first, longest);
   stolen_ = 0;
   stolen_at_ = last_look_;
   robbed_of_.store(0, memory_order_relaxed);
-}
-
-// While others have many fibers that take no time. Those of a server, each of which makes system
-// calls, are worth a theft at once.
-void worker::hold_back() noexcept {
-  constexpr clock::duration in_vain = microseconds{5};
-  constexpr clock::duration sample = microseconds{10};
-  const clock::time_point until = last_look_ + reluctance_;
-  clock::time_point saw_some = last_look_;
-  clock::time_point now = last_look_;
-  clock::time_point then = now;
-  const worker* const watched = home_.next_busy(*this, index_);
-  std::uint32_t turns_then = watched == nullptr ? 0 : watched->turns();
-  while (watched != nullptr && now < until && now - saw_some < in_vain) {
-    if (!home_.injected().empty() || has_mail() || home_.stopping()) return;
-    pause_search();
-    now = home_.now();
-    if (home_.has_crowd(2)) saw_some = now;
-    if (now - then < sample) continue;
-    const std::uint32_t turns = watched->turns() - turns_then;
-    if (turns != 0 && turns * worth_it < now - then) return;
-    turns_then += turns;
-    then = now;
-  }
+  judged_at_ = turns();
+  return reluctance_ >= enough;
 }
 
 fiber* worker::steal_from(worker& victim, std::uint32_t least) noexcept {
@@ -165,17 +148,30 @@ bool worker::is_entangled() noexcept {
   return is_so;
 }
 
-// Returns: false, and nothing is done, if there is nobody to leave the work to.
-bool worker::stay_away() noexcept {
+bool worker::leaves_entangled() noexcept {
   constexpr clock::rep shortest = 200'000;
   constexpr clock::rep longest = 3'200'000;
-  constexpr timespec step{.tv_sec = 0, .tv_nsec = 50'000};
-  constexpr clock::duration keeps_worker = microseconds{20};  // For a turn.
-  if (searching_ || !home_.lets_go(*this)) return false;
+  constexpr clock::duration keeps_worker = microseconds{20};
+  if (searching_ || !is_entangled()) return false;
   const clock::rep before = home_.stay_away_for.load(memory_order_relaxed);
   const clock::duration how_long{std::clamp(2 * before, shortest, longest)};
+  if (!stay_away(how_long, keeps_worker)) return false;
   home_.stay_away_for.store(how_long.count(), memory_order_relaxed);  // order: a hint.
+  came_back_ = true;
+  return true;
+}
+
+bool worker::leaves_reluctant() noexcept {
+  return is_reluctant() && stay_away(reluctance_, 2 * worth_it);
+}
+
+// Until another one's turns take `keeps_worker` each, or none is left that is busy.
+// Returns: false, and nothing is done, if there is nobody to leave the work to.
+bool worker::stay_away(clock::duration how_long, clock::duration keeps_worker) noexcept {
+  constexpr timespec step{.tv_sec = 0, .tv_nsec = 50'000};
+  if (!home_.lets_go(*this)) return false;
   withdrawals.store(withdrawals.load(memory_order_relaxed) + 1, memory_order_relaxed);
+  if (searching_) home_.stop_searching(*this, true);
   hand_over_queue();
   const clock::time_point until = last_look_ + how_long;
   clock::time_point now = last_look_;
@@ -193,7 +189,6 @@ bool worker::stay_away() noexcept {
   turn_->waited = 0;
   last_look_ = now;
   watched_since_ = now;
-  came_back_ = true;
   return true;
 }
 
@@ -206,13 +201,6 @@ fiber* runtime_core::steal(worker& thief, std::uint32_t least) noexcept {
     if (fiber* const stolen = thief.steal_from(victim, least)) return stolen;
   }
   return nullptr;
-}
-
-bool runtime_core::has_crowd(std::uint32_t least) noexcept {
-  for (const worker& w : workers_) {
-    if (w.queued() >= least) return true;
-  }
-  return false;
 }
 
 worker* runtime_core::next_busy(const worker& w, unsigned index) noexcept {

@@ -102,6 +102,8 @@ void worker::loop() noexcept {
   }
   thread_id_.store(::gettid(), memory_order_relaxed);
   last_look_ = home_.now();
+  watched_since_ = last_look_;
+  turn_->waited = 0;  // Of who had the turn before.
   // Fibers acquire this at each switch: the thread's start, and with it the set-up of its
   // thread-locals (errno), happens before whatever runs on it. No order between fibers follows.
   detail::race_release(this);
@@ -132,14 +134,14 @@ fiber* worker::find_ready() noexcept {
     if (found == nullptr && static_cast<std::int32_t>(look_at_ - turns()) <= 0) {
       look_at_ = turns() + look_around_every;
       look_around(true);
-      if (is_entangled() && stay_away()) continue;
+      if (leaves_entangled()) continue;
       // A chooser is asked about every fiber that is to run.
       if (home_.seam().chooser == nullptr) found = take_in_turn();
     }
     if (found == nullptr) found = take_local();
     if (found == nullptr) found = take_shared(SIZE_MAX);
     if (found == nullptr && look_around(false)) continue;
-    if (found == nullptr && is_entangled() && stay_away()) continue;
+    if (found == nullptr && (leaves_entangled() || leaves_reluctant())) continue;
     if (found == nullptr && (searching_ || (searching_ = home_.may_search()))) found = search();
     if (found != nullptr) {
       if (searching_) home_.stop_searching(*this, true);

@@ -159,10 +159,11 @@ class worker : public detail::list_hook<idle_tag> {
   fiber* take_chosen() noexcept;
   fiber* find_ready() noexcept;
   fiber* search() noexcept;
-  void judge_theft() noexcept;
-  void hold_back() noexcept;
+  bool is_reluctant() noexcept;
   bool is_entangled() noexcept;
-  bool stay_away() noexcept;
+  bool leaves_entangled() noexcept;
+  bool leaves_reluctant() noexcept;
+  bool stay_away(clock::duration how_long, clock::duration keeps_worker) noexcept;
   void queue_rest(fiber* rest) noexcept;
   fiber* take_in_turn() noexcept;
   fiber* take_shared(std::size_t most) noexcept;
@@ -244,6 +245,7 @@ class worker : public detail::list_hook<idle_tag> {
   clock::time_point stolen_at_{};
   detail::atomic<std::uint32_t> robbed_of_{0};  // The same of the last one from it.
   detail::atomic<clock::time_point> robbed_at_{clock::time_point{}};
+  std::uint32_t judged_at_ = 0;        // In turns, when that was last thought of.
   clock::duration reluctance_{};       // To steal.
   clock::time_point watched_since_{};  // For entanglement.
   bool came_back_ = false;             // And has not been watched since.

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Workers whose fibers wait for each other's channels; that they do is made up. Each test ends, or
-// does not.
+// When workers leave their work to others. That fibers wait for each other's channels, and how much
+// time passes, is made up. Each test ends, or does not.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
+#include <exeunt/base/clock.hpp>
 #include <exeunt/base/race.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sched/wait.hpp>
 
+#include "sched/seam.hpp"
 #include "support/on_workers.hpp"
 #include "support/semaphore.hpp"
 
@@ -85,6 +88,52 @@ TEST(theft, who_stays_away_comes_back_for_who_waits) {
     ended.wait();
     ended.wait();
   });
+}
+
+struct frozen_clock : detail::clock_source {
+  clock::time_point now() noexcept override { return clock::time_point{}; }
+};
+
+// A millisecond passes from each look to the next.
+struct hasty_clock : detail::clock_source {
+  clock::time_point now() noexcept override {
+    return clock::time_point{} + std::chrono::milliseconds{looks.fetch_add(1)};
+  }
+  std::atomic<int> looks{0};
+};
+
+void start_crowd() {
+  constexpr int fibers = 1000;
+  semaphore ended;
+  for (int i = 0; i < fibers; ++i) go([&] { ended.post(); });
+  for (int i = 0; i < fibers; ++i) ended.wait();
+}
+
+runtime_stats after_crowds(detail::clock_source& clock, bool (*enough)(const runtime_stats&)) {
+  detail::seam parts{.clock = &clock};
+  runtime workers{{.procs = 2, .seam = &parts}};
+  workers.run([enough] {
+    while (!enough(runtime::current().stats())) start_crowd();
+  });
+  EXPECT_EQ(workers.stop(), 0U);
+  return workers.stats();
+}
+
+// Goal:   who steals fibers that take no time leaves such to the others, after a few thefts.
+// Method: one time, since who is away then stays there as long as the other is busy.
+TEST(theft, who_steals_next_to_nothing_leaves_the_work_to_them) {
+  frozen_clock clock;
+  const runtime_stats sum =
+      after_crowds(clock, [](const runtime_stats& now) { return now.withdrawals > 0; });
+  EXPECT_GE(sum.steals, 4U);
+}
+
+// Goal:   and does not if there was something in them.
+TEST(theft, who_steals_what_takes_time_steals_again) {
+  hasty_clock clock;
+  const runtime_stats sum =
+      after_crowds(clock, [](const runtime_stats& now) { return now.steals >= 20; });
+  EXPECT_EQ(sum.withdrawals, 0U);
 }
 
 #endif

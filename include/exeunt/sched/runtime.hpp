@@ -114,7 +114,7 @@ struct runtime_stats {
   std::uint64_t panics = 0;
   std::uint64_t steals = 0;
   std::uint64_t parks = 0;               ///< worker threads going to sleep
-  std::uint64_t withdrawals = 0;         ///< of workers that waited too much for others' channels
+  std::uint64_t withdrawals = 0;         ///< of workers that left the work to others
   unsigned blocking_threads = 0;         ///< of blocking(), now
   unsigned blocking_threads_idle = 0;    ///< those of them without work
   std::uint64_t blocking_queued = 0;     ///< calls of blocking() that wait for a thread, now
