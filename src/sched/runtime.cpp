@@ -120,7 +120,7 @@ runtime_core::runtime_core(runtime_options&& options)
   settle_fences();
   watch_forks();
 #ifdef EXEUNT_FORCE_MIGRATION
-  seam_.migrate_always = true;
+  seam_.migrate_always = !seam_.migrate_never;
 #endif
   if (seam_.poller == nullptr) own_poller_ = poll::make_epoll_poller();
   poller_ = seam_.poller != nullptr ? seam_.poller : own_poller_.get();

@@ -75,6 +75,7 @@ struct seam {
   net::socket_calls* sockets = nullptr;  ///< in place of the system's
   std::uint64_t seed = 0;                ///< of the workers' random sources; 0: from the kernel
   bool migrate_always = false;           ///< each wake-up moves the fiber to the next worker
+  bool migrate_never = false;            ///< not even in a build that does that everywhere
   bool blocking_in_line = false;         ///< blocking() calls its function itself
   /// Asked before a thread of blocking() is started: an errno to fail with, or 0.
   int (*refuse_thread)() noexcept = nullptr;

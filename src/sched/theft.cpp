@@ -76,29 +76,27 @@ fiber* worker::search() noexcept {
   return nullptr;
 }
 
-// To be asked after a look around, when there was nothing to run.
+// To be asked after a look around, when there was nothing to run. Whether thefts since it was asked
+// last, and those before, were in vain: only who has tried again may stay away again.
 bool worker::is_reluctant() noexcept {
   constexpr clock::duration at_first = microseconds{25};
   constexpr clock::duration enough = microseconds{200};
-  constexpr clock::duration longest = microseconds{3200};
-  const std::uint32_t robbed_of = robbed_of_.load(memory_order_relaxed);  // order: hints, both.
-  if (stolen_ == 0 && robbed_of == 0) {
-    if (last_look_ - stolen_at_ > memory) reluctance_ = clock::duration::zero();
-    return reluctance_ >= enough;
+  constexpr clock::duration longest = microseconds{12800};
+  const theft from_here = robbed_.load();
+  if (stole_.count == 0 && from_here.count == 0) {
+    if (last_look_ - tried_at_ > memory) reluctance_ = clock::duration::zero();
+    return false;
   }
   // A few long turns are as good as many fibers: each of them may have had to wait.
-  const std::uint32_t turns_since = turns() - judged_at_;
-  const auto paid = [&](std::uint32_t count, clock::time_point at) {
-    return count == 0 || last_look_ - at >= std::min(count, turns_since) * worth_it;
+  const auto paid = [this](const theft& one) {
+    const std::uint32_t turns_since = turns() - one.turn;
+    return one.count == 0 || last_look_ - one.at >= std::min(one.count, turns_since) * worth_it;
   };
-  const bool were_worth_it =
-      paid(stolen_, stolen_at_) && paid(robbed_of, robbed_at_.load(memory_order_relaxed));
-  reluctance_ =
-      were_worth_it ? clock::duration::zero() : std::clamp(2 * reluctance_, at_first, longest);
-  stolen_ = 0;
-  stolen_at_ = last_look_;
-  robbed_of_.store(0, memory_order_relaxed);
-  judged_at_ = turns();
+  reluctance_ = paid(stole_) && paid(from_here) ? clock::duration::zero()
+                                                : std::clamp(2 * reluctance_, at_first, longest);
+  stole_.count = 0;
+  robbed_.clear();
+  tried_at_ = last_look_;
   return reluctance_ >= enough;
 }
 
@@ -108,10 +106,8 @@ fiber* worker::steal_from(worker& victim, std::uint32_t least) noexcept {
   const std::uint32_t count = victim.queue_.steal(taken);
   if (count == 0) return nullptr;
   for (std::uint32_t i = 1; i < count; ++i) push_last(*taken[i]);
-  stolen_ = count;
-  stolen_at_ = home_.now();
-  victim.robbed_at_.store(stolen_at_, memory_order_relaxed);  // order: hints, both.
-  victim.robbed_of_.store(count, memory_order_relaxed);
+  stole_ = {.count = count, .turn = turns(), .at = home_.now()};
+  victim.robbed_.store({.count = count, .turn = victim.turns(), .at = stole_.at});
   return taken[0];
 }
 
@@ -162,7 +158,9 @@ bool worker::leaves_entangled() noexcept {
 }
 
 bool worker::leaves_reluctant() noexcept {
-  return is_reluctant() && stay_away(reluctance_, 2 * worth_it);
+  if (!is_reluctant() || !stay_away(reluctance_, 2 * worth_it)) return false;
+  tried_at_ = last_look_;
+  return true;
 }
 
 // Until another one's turns take `keeps_worker` each, or none is left that is busy.

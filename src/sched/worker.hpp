@@ -48,6 +48,34 @@ struct worker_sight {
   bool rested = false;         ///< it, at the last look; see rests()
 };
 
+/// Fibers that were taken from one worker by another; none if `count` is 0.
+struct theft {
+  std::uint32_t count = 0;
+  std::uint32_t turn = 0;  ///< of whom it is told
+  clock::time_point at{};
+};
+
+/// The last theft from a worker: told by the thief, looked at by the worker. Order: hints, all.
+class shared_theft {
+ public:
+  void store(const theft& one) noexcept {
+    turn_.store(one.turn, detail::memory_order_relaxed);
+    at_.store(one.at, detail::memory_order_relaxed);
+    count_.store(one.count, detail::memory_order_relaxed);
+  }
+  void clear() noexcept { count_.store(0, detail::memory_order_relaxed); }
+  [[nodiscard]] theft load() const noexcept {
+    return {.count = count_.load(detail::memory_order_relaxed),
+            .turn = turn_.load(detail::memory_order_relaxed),
+            .at = at_.load(detail::memory_order_relaxed)};
+  }
+
+ private:
+  detail::atomic<std::uint32_t> count_{0};
+  detail::atomic<std::uint32_t> turn_{0};
+  detail::atomic<clock::time_point> at_{clock::time_point{}};
+};
+
 /// Of a worker in its runtime; staffing.cpp has the moves.
 enum class standing : std::uint8_t {
   vacant,   ///< has no thread
@@ -241,11 +269,9 @@ class worker : public detail::list_hook<idle_tag> {
   detail::atomic<int> thread_id_{0};         // The same thread's.
 
   // What thefts were worth; theft.cpp.
-  std::uint32_t stolen_ = 0;  // By its last one, as long as nobody knows.
-  clock::time_point stolen_at_{};
-  detail::atomic<std::uint32_t> robbed_of_{0};  // The same of the last one from it.
-  detail::atomic<clock::time_point> robbed_at_{clock::time_point{}};
-  std::uint32_t judged_at_ = 0;        // In turns, when that was last thought of.
+  theft stole_;                        // The last one, as long as nobody knows.
+  shared_theft robbed_;                // The last one from here.
+  clock::time_point tried_at_{};       // Since when nothing is known of thefts.
   clock::duration reluctance_{};       // To steal.
   clock::time_point watched_since_{};  // For entanglement.
   bool came_back_ = false;             // And has not been watched since.

@@ -21,8 +21,16 @@
 namespace exeunt {
 namespace {
 
-using test::run_on;
 using test::semaphore;
+
+// Nobody leaves his fibers to others where each wake-up hands its fiber to one certain worker.
+template <typename F>
+void run_on(unsigned procs, F&& body) {
+  detail::seam parts{.migrate_never = true};
+  runtime workers{{.procs = procs, .seam = &parts}};
+  workers.run(body);
+  test::stop_and_expect_none_left(workers);
+}
 
 // The turn is its thread's own: whoever runs there has it in turn, which no tool sees.
 EXEUNT_NO_TSAN void say_that_it_waited() {
@@ -37,8 +45,6 @@ void wait_for_locks() {
 }
 
 std::uint64_t withdrawals() { return runtime::current().stats().withdrawals; }
-
-#ifndef EXEUNT_FORCE_MIGRATION  // Which hands each fiber to one certain worker.
 
 // Goal:   a worker that waits for others' channels leaves its fibers to them, and comes back.
 // Method: fibers for two workers that say so; they go on until it has happened several times.
@@ -110,7 +116,7 @@ void start_crowd() {
 }
 
 runtime_stats after_crowds(detail::clock_source& clock, bool (*enough)(const runtime_stats&)) {
-  detail::seam parts{.clock = &clock};
+  detail::seam parts{.clock = &clock, .migrate_never = true};
   runtime workers{{.procs = 2, .seam = &parts}};
   workers.run([enough] {
     while (!enough(runtime::current().stats())) start_crowd();
@@ -135,8 +141,6 @@ TEST(theft, who_steals_what_takes_time_steals_again) {
       after_crowds(clock, [](const runtime_stats& now) { return now.steals >= 20; });
   EXPECT_EQ(sum.withdrawals, 0U);
 }
-
-#endif
 
 // Goal:   somebody always remains.
 // Method: one worker, and many more turns than it takes.
