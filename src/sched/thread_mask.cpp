@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Masks of threads. A program that a fiber starts inherits its thread's, and must be as easy to end
 // as if main() had started it.
-// Tests: tests/sched/thread_mask_test.cpp.
+// Tests: tests/sched/thread_mask_test.cpp, exec_test.cpp.
 
 #include "sched/thread_mask.hpp"
 
