@@ -22,7 +22,8 @@
 //   I3  A retired, leaving or vacant worker is in no list of idle ones.
 //   I4  Only the monitor's thread starts threads, once the runtime has begun.
 // Wake-ups: a retired worker by fill_places() and stop(); a bound one by mail and stop().
-// Tests: tests/sched/monitor_test.cpp, lock_os_thread_test.cpp; models/monitor.pml.
+// Tests: tests/sched/monitor_test.cpp, lock_os_thread_test.cpp, staffing_test.cpp;
+//        models/monitor.pml.
 
 #include <exeunt/sched/os_thread.hpp>
 
