@@ -169,6 +169,54 @@ TEST(runtime_life_death, refuses_fibers_once_it_has_been_stopped) {
   EXPECT_DEATH(after_stop([](runtime& workers) { workers.go([] {}); }), "has been stopped");
 }
 
+// It would wait for the fiber that waits for it.
+TEST(runtime_life_death, cannot_be_ended_by_one_of_its_own_fibers) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  constexpr const char* said = "a runtime cannot be stopped by one of its own fibers";
+  for (const unsigned procs : {1U, 2U}) {
+    EXPECT_DEATH(
+        {
+          runtime workers{{.procs = procs}};
+          workers.run([&] { workers.stop(); });
+        },
+        said);
+    EXPECT_DEATH(
+        {
+          auto* const workers = new runtime{{.procs = procs}};
+          workers->run([&] { delete workers; });
+        },
+        said);
+  }
+}
+
+// Goal:   who stops another runtime waits as a plain thread does, and keeps nobody but himself.
+// Method: a fiber of that runtime does not come back until one has run that is ready behind the
+//         fiber that stops it.
+TEST(runtime_life, may_be_stopped_by_a_fiber_of_another) {
+  for (const unsigned procs : {1U, 2U}) {
+    SCOPED_TRACE(procs);
+    runtime first{{.procs = procs}};
+    runtime second{{.procs = procs}};
+    std::atomic<bool> runs{false};
+    std::atomic<bool> may_end{false};
+    int written = 0;
+    second.go([&] {
+      runs = true;
+      while (!may_end) std::this_thread::yield();
+      written = 5;
+    });
+    while (!runs) std::this_thread::yield();
+    first.run([&] {
+      go([&] { may_end = true; });
+      EXPECT_EQ(second.stop(), 0U);
+      EXPECT_EQ(written, 5);
+      EXPECT_EQ(second.stats().fibers_alive, 0U);
+    });
+    EXPECT_EQ(first.run([] { return 6; }), 6);
+    test::stop_and_expect_none_left(first);
+  }
+}
+
 TEST(runtime_life, the_fault_handler_stays_while_one_of_several_wants_it) {
   const auto handler = [] {
     struct sigaction now{};
