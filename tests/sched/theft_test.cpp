@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// When workers leave their work to others. That fibers wait for each other's channels, and how much
-// time passes, is made up. Each test ends, or does not.
+// What workers leave to each other, and when they leave it all. That fibers wait for each other's
+// channels, and how much time passes, is made up. Each test ends, or does not.
 
 #include <gtest/gtest.h>
 
@@ -140,6 +140,30 @@ TEST(theft, who_steals_what_takes_time_steals_again) {
   const runtime_stats sum =
       after_crowds(clock, [](const runtime_stats& now) { return now.steals >= 20; });
   EXPECT_EQ(sum.withdrawals, 0U);
+}
+
+// Goal:   a pair that hands over stays on its worker, and nobody is woken for it.
+// Method: the runtime's own counts, which were as many as the hand-overs if each called another
+//         worker. Who is taken off his processor may be robbed now and then.
+TEST(theft, a_pair_that_hands_over_stays_where_it_is) {
+  run_on(2, [] {
+    constexpr std::uint64_t hand_overs = 100'000;
+    semaphore there;
+    semaphore back;
+    go([&] {
+      for (std::uint64_t i = 0; i < hand_overs / 2; ++i) {
+        there.wait();
+        back.post();
+      }
+    });
+    const runtime_stats before = runtime::current().stats();
+    for (std::uint64_t i = 0; i < hand_overs / 2; ++i) {
+      there.post();
+      back.wait();
+    }
+    const runtime_stats after = runtime::current().stats();
+    EXPECT_LT(after.steals - before.steals + after.parks - before.parks, hand_overs / 10);
+  });
 }
 
 // Goal:   somebody always remains.
