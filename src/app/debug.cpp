@@ -84,8 +84,8 @@ std::string stats_as_prometheus() {
                 now.fibers_started);
   append_metric(text, "exeunt_panics_total", "counter",
                 "Exceptions that left fibers for which nobody waits.", now.panics);
-  append_metric(text, "exeunt_steals_total", "counter", "Fibers taken from another worker.",
-                now.steals);
+  append_metric(text, "exeunt_steals_total", "counter",
+                "Thefts from other workers, each of up to 128 fibers.", now.steals);
   append_metric(text, "exeunt_worker_parks_total", "counter", "Workers going to sleep.", now.parks);
   append_metric(text, "exeunt_worker_withdrawals_total", "counter",
                 "Workers leaving their work to others for a while.", now.withdrawals);

@@ -112,7 +112,7 @@ struct runtime_stats {
   std::uint64_t fibers_alive = 0;
   std::uint64_t fibers_started = 0;
   std::uint64_t panics = 0;
-  std::uint64_t steals = 0;
+  std::uint64_t steals = 0;              ///< thefts from other workers, each of up to 128 fibers
   std::uint64_t parks = 0;               ///< worker threads going to sleep
   std::uint64_t withdrawals = 0;         ///< of workers that left the work to others
   unsigned blocking_threads = 0;         ///< of blocking(), now
