@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Locking and unlocking a mutex: alone, and with 2 and 8 fibers that do nothing else.
+// Locking and unlocking a mutex: alone, in a fiber and in a plain thread, and with 2, 8 and 64
+// fibers that do nothing else.
 
 #include <mutex>
 
@@ -42,6 +43,7 @@ void lock_by_many(long count, long fibers) {
 
 int main(int argc, char** argv) {
   rivals::harness bench{argc, argv};
+  rivals::on_thread([&] { bench.per_op("mutex_thread", 20'000'000, 1, lock_alone); });
   return exeunt::run(
       [&] {
         bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);

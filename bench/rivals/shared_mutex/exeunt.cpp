@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A readers-writer lock: read-locked and unlocked alone, and by 8 fibers of which each writes once
-// in 1000 times. read_mostly_mutex runs the same; Go has but one such lock, and so two ratios.
+// A readers-writer lock: locked and unlocked alone, in a fiber and in a plain thread, and by 8
+// fibers of which each writes once in 1000 times. read_mostly_mutex runs the same; Go and std have
+// but one such lock, and so two ratios.
 
 #include <string>
 
@@ -59,6 +60,12 @@ void read_by_many(long count, long fibers) {
 }
 
 template <typename Mutex>
+void measure_on_thread(rivals::harness& bench, const std::string& name) {
+  bench.per_op(name + "_thread_read", 20'000'000, 1, read_alone<Mutex>);
+  bench.per_op(name + "_thread_write", 2'000'000, 1, write_alone<Mutex>);
+}
+
+template <typename Mutex>
 void measure(rivals::harness& bench, const std::string& name) {
   bench.per_op(name + "_read_alone", 20'000'000, 1, read_alone<Mutex>);
   bench.per_op(name + "_write_alone", 2'000'000, 1, write_alone<Mutex>);
@@ -70,6 +77,10 @@ void measure(rivals::harness& bench, const std::string& name) {
 
 int main(int argc, char** argv) {
   rivals::harness bench{argc, argv};
+  rivals::on_thread([&] {
+    measure_on_thread<exeunt::shared_mutex>(bench, "shared");
+    measure_on_thread<exeunt::read_mostly_mutex>(bench, "read_mostly");
+  });
   return exeunt::run(
       [&] {
         measure<exeunt::shared_mutex>(bench, "shared");
