@@ -4,8 +4,9 @@
 // It starts while the greedy one has the lock.
 //
 // Figures: the time until the modest one is through, or out of patience; the longest that it
-// waited; how often the greedy one had the lock for each time that it had it. Of mutex, and of the
-// three pure forms, which have no rivals. bench/starvation_picture draws them.
+// waited; how often each of the two had the lock, and the greedy one for each time that the modest
+// one had it. Of mutex, and of the three pure forms, which have no rivals. bench/starvation_picture
+// draws them.
 
 #include <algorithm>
 #include <atomic>
@@ -65,6 +66,8 @@ void starve(const rivals::harness& bench, const std::string& name) {
   group.wait();
   rivals::harness::figure(name + "_total", "ms", rivals::ns_since(start) / 1e6);
   rivals::harness::figure(name + "_longest_wait", "ms", longest / 1e6);
+  rivals::harness::figure(name + "_greedy_turns", "times", static_cast<double>(greedy_turns));
+  rivals::harness::figure(name + "_modest_turns", "times", static_cast<double>(modest_turns));
   rivals::harness::figure(
       name + "_greedy_turns_for_one", "turns",
       static_cast<double>(greedy_turns) / static_cast<double>(std::max(modest_turns, 1L)));

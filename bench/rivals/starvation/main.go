@@ -63,6 +63,8 @@ func main() {
 	group.Wait()
 	harness.Figure("starvation_total", "ms", harness.Since(start)/1e6)
 	harness.Figure("starvation_longest_wait", "ms", longest/1e6)
+	harness.Figure("starvation_greedy_turns", "times", float64(greedyTurns))
+	harness.Figure("starvation_modest_turns", "times", float64(modestTurns))
 	if modestTurns == 0 {
 		modestTurns = 1
 	}

@@ -54,6 +54,8 @@ void starve() {
   group.wait();
   rivals::harness::figure("starvation_total", "ms", rivals::ns_since(start) / 1e6);
   rivals::harness::figure("starvation_longest_wait", "ms", longest / 1e6);
+  rivals::harness::figure("starvation_greedy_turns", "times", static_cast<double>(greedy_turns));
+  rivals::harness::figure("starvation_modest_turns", "times", static_cast<double>(modest_turns));
   rivals::harness::figure(
       "starvation_greedy_turns_for_one", "turns",
       static_cast<double>(greedy_turns) / static_cast<double>(std::max(modest_turns, 1L)));
