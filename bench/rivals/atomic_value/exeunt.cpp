@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking at a value that is replaced as a whole: by a fiber for each worker, without stores, and
-// with one in a thousand. An operation is one look; with two workers two are made at a time.
+// with one in a thousand; and by one while another one stores again and again. An operation is one
+// look; with two workers two are made at a time.
+
+#include <atomic>
+#include <chrono>
 
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sync/atomic_value.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "beside_writer.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -31,6 +36,23 @@ void look(long count, unsigned fibers, long store_every) {
   group.wait();
 }
 
+void look_beside_writer(std::chrono::milliseconds period, rivals::look_and_store& spent) {
+  exeunt::atomic_value<config> value{config{}};
+  std::atomic<bool> over{false};
+  exeunt::wait_group group;
+  group.go([&] {
+    spent.store_ns = rivals::ns_of_each(1, [&] { value.store({}); }, [&] { return over.load(); });
+  });
+  group.go([&] {
+    const auto end = rivals::steady::now() + period;
+    spent.load_ns = rivals::ns_of_each(
+        1000, [&] { rivals::require(value.load()->number == 1, "atomic_value"); },
+        [&] { return rivals::steady::now() >= end; });
+    over = true;
+  });
+  group.wait();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -41,6 +63,7 @@ int main(int argc, char** argv) {
         bench.per_op("value_load", 50'000'000, fibers, [=](long n) { look(n, fibers, 0); });
         bench.per_op("value_load_mostly", 20'000'000, fibers,
                      [=](long n) { look(n, fibers, 1000); });
+        rivals::beside_writer(bench, look_beside_writer);
       },
       {.procs = bench.workers()});
 }
