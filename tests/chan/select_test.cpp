@@ -66,9 +66,7 @@ TEST_P(select_test, se_01_evaluates_values_of_all_cases) {
   });
 }
 
-// SE-03: the nil channel blocks for ever, and is never chosen.
-// SE-04: without cases it blocks for ever, with otherwise() alone not at all.
-// SE-05: what is ready is preferred to otherwise(); a closed channel is ready.
+// What is ready is preferred to otherwise(); a closed channel is ready.
 TEST_P(select_test, se_05_prefers_what_is_ready) {
   run([] {
     const chan<int> c{1};

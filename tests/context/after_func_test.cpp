@@ -66,7 +66,6 @@ TEST_P(after_func_test, runs_at_once_on_an_ended_context) {
   });
 }
 
-// CX-26, and CX-12's part.
 // The cancel comes before f also if it came before the registration. Nothing else orders the two
 // here: to ThreadSanitizer the relaxed flag is none, and without the edge it reports a race.
 TEST_P(after_func_test, of_an_ended_context_sees_what_led_to_its_end) {
@@ -91,6 +90,7 @@ TEST_P(after_func_test, of_an_ended_context_sees_what_led_to_its_end) {
   });
 }
 
+// CX-26, and CX-12's part: nothing of it is left.
 TEST_P(after_func_test, does_not_run_after_a_stop) {
   run([] {
     auto [ctx, cancel] = with_cancel(context::background());
