@@ -14,12 +14,14 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <exeunt/base/log.hpp>
 #include <exeunt/sched/fiber_local.hpp>
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
+#include <exeunt/time/sleep.hpp>
 
 #include "support/explored.hpp"
 
@@ -41,6 +43,8 @@ auto returning(std::optional<error> outcome) {
     return {};
   };
 }
+
+[[gnu::noinline]] void throws_out_of_range() { throw std::out_of_range{"no such thing"}; }
 
 result<> until_ended(const context& ctx) {
   ctx.wait();
@@ -251,10 +255,11 @@ TEST_P(errgroup_test, exception_is_a_failure_with_type_and_stack) {
   run([] {
     errgroup group{context::background()};
     group.go(until_ended);
-    group.go([](context) { throw std::out_of_range{"no such thing"}; });
+    group.go([](context) { throws_out_of_range(); });
     const result<> ended = group.wait();
     ASSERT_FALSE(ended.has_value());
     EXPECT_EQ(ended.error().exception_type(), "std::out_of_range");
+    EXPECT_NE(ended.error().stack().find("throws_out_of_range"), std::string::npos);
     EXPECT_NE(ended.error().message().find("no such thing"), std::string::npos);
     EXPECT_THROW(ended.error().rethrow(), std::out_of_range);
   });
@@ -318,6 +323,36 @@ TEST_P(errgroup_test, limit_holds) {
     EXPECT_TRUE(group.wait().has_value());
     EXPECT_EQ(ended, tasks);
   });
+}
+
+// EG-04: nor are there fewer than it allows. No task ends before all that it allows are there.
+TEST_P(errgroup_test, limit_is_used) {
+  run([] {
+    constexpr int limit = 5;
+    errgroup group{context::background(), {.limit = limit}};
+    std::atomic<int> there{0};
+    for (int i = 0; i < limit; ++i) {
+      group.go([&there](context) {
+        ++there;
+        while (there < limit) yield();
+      });
+    }
+    EXPECT_TRUE(group.wait().has_value());
+    EXPECT_EQ(there, limit);
+  });
+}
+
+// EG-07: four tasks of a second take one if there is no limit, two with a limit of two.
+EXEUNT_EXPLORE_TEST(errgroup, limit_shows_in_the_time_it_takes) {
+  for (const auto& [limit, takes] : {std::pair{-1, 1s}, {2, 2s}, {1, 4s}}) {
+    const auto start = clock::now();
+    errgroup group{context::background(), {.limit = limit}};
+    for (int i = 0; i < 4; ++i) {
+      group.go([](context) { sleep(1s); });
+    }
+    EXPECT_TRUE(group.wait().has_value());
+    EXPECT_EQ(clock::now() - start, takes);
+  }
 }
 
 // EG-07's second half: what is started late runs, with an ended context.

@@ -32,6 +32,8 @@ EXEUNT_EXPLORED(first_of_test);
 const error e1{errc::malformed, "e1"};
 const error e2{errc::closed, "e2"};
 
+[[gnu::noinline]] int throws_out_of_range() { throw std::out_of_range{"no"}; }
+
 result<int> until_ended(const context& ctx) {
   ctx.wait();
   return fail(*ctx.err());
@@ -114,10 +116,10 @@ TEST_P(first_of_test, failures_of_all_are_joined_in_the_order_of_the_arguments) 
 TEST_P(first_of_test, an_exception_is_a_failure_with_type_and_stack) {
   run([] {
     const result<int> first = first_of(
-        context::background(), [](const context&) -> int { throw std::out_of_range{"no"}; },
-        failing(e1));
+        context::background(), [](const context&) { return throws_out_of_range(); }, failing(e1));
     ASSERT_FALSE(first);
     EXPECT_EQ(first.error().exception_type(), "std::out_of_range");
+    EXPECT_NE(first.error().stack().find("throws_out_of_range"), std::string::npos);
     EXPECT_TRUE(first.error().is(errc::malformed));
   });
 }

@@ -37,6 +37,8 @@ EXEUNT_EXPLORED(parallel_for_each_test);
 
 const error e1{errc::malformed, "e1"};
 
+[[gnu::noinline]] void throws_out_of_range() { throw std::out_of_range{"no such thing"}; }
+
 // Goal:   each item is visited once, in place, and what was written is there afterwards.
 // Method: plain elements, so that a missing edge is a race under ThreadSanitizer.
 TEST_P(parallel_for_each_test, visits_each_item_in_place) {
@@ -141,11 +143,11 @@ TEST_P(parallel_for_each_test, an_exception_is_a_failure_with_type_and_stack) {
   run([] {
     const result<> ended = parallel_for_each(context::background(), std::views::iota(0, 10), 3,
                                              [](const context&, int item) {
-                                               if (item == 4)
-                                                 throw std::out_of_range{"no such thing"};
+                                               if (item == 4) throws_out_of_range();
                                              });
     ASSERT_FALSE(ended);
     EXPECT_EQ(ended.error().exception_type(), "std::out_of_range");
+    EXPECT_NE(ended.error().stack().find("throws_out_of_range"), std::string::npos);
     EXPECT_THROW(ended.error().rethrow(), std::out_of_range);
   });
 }

@@ -21,6 +21,7 @@
 #include <exeunt/sched/go.hpp>
 #include <exeunt/sched/runtime.hpp>
 #include <exeunt/sim/gtest.hpp>
+#include <exeunt/time/sleep.hpp>
 
 #include "support/explored.hpp"
 #include "support/until_parked.hpp"
@@ -54,6 +55,14 @@ TEST_P(timer_test, fires_no_earlier_than_asked) {
       EXPECT_GE(clock::now() - start, i * 1ms);
     }
   });
+}
+
+// TM-04's second half: ten in a row take as long as ten do, and not a nanosecond longer.
+EXEUNT_SIM_TEST(timer, ten_in_a_row_take_ten_times_as_long) {
+  for (int i = 1; i <= 10; ++i) {
+    EXPECT_EQ(after(100ms).recv(), sim::epoch + i * 100ms);
+    EXPECT_EQ(clock::now(), sim::epoch + i * 100ms);
+  }
 }
 
 // TM-26: the value is the moment at which it was due, not that of reading or of firing.
@@ -97,6 +106,18 @@ EXEUNT_EXPLORE_TEST(timer, the_order_of_firing_follows_the_deadlines) {
   for (std::size_t i = 0; i < slots.size(); ++i) order.push_back(*fired.recv());
   EXPECT_TRUE(std::ranges::is_sorted(order));
   EXPECT_EQ(clock::now() - sim::epoch, 10ms + 900us);
+}
+
+// TM-09: what was moved to later before it was due does not fire when it had been due.
+EXEUNT_EXPLORE_TEST(timer, reset_to_later_is_quiet_at_the_old_deadline) {
+  timer t{2s};
+  sleep(1s);
+  EXPECT_TRUE(t.reset(3s));
+  sleep(2s);
+  EXPECT_FALSE(t.channel().try_recv());
+  sleep(2s);
+  EXPECT_EQ(t.channel().try_recv(), sim::epoch + 4s);
+  EXPECT_FALSE(t.reset(50ms)) << "it had fired, and its value was received";
 }
 
 // TM-09, told by results alone.
