@@ -171,6 +171,31 @@ TEST(wait_group_on_threads, go_from_a_plain_thread_uses_the_default_runtime) {
   EXPECT_TRUE(on_fiber);
 }
 
+// Goal:   a group may be used again at once: those whom the zero has released return, though the
+//         count is above zero again before any of them runs.
+// Method: the count leaves zero in the turn that released them, and stays above it until all have
+//         returned. Who looked at it when he runs would wait again, or, as in Go, panic.
+TEST_P(wait_group_test, used_again_at_once_holds_nobody_of_before) {
+  run([] {
+    wait_group group;
+    const auto with_context = with_cancel(context::background());
+    for (int round = 0; round < 3; ++round) {
+      group.add(1);
+      wait_group all;
+      for (int f = 0; f < 4; ++f) {
+        all.go([&] { group.wait(); });
+        all.go([&] { EXPECT_TRUE(group.wait(with_context)); });
+      }
+      test::until_parked(8, wait_reason::wait_group);
+      group.done();
+      group.add(1);
+      all.wait();
+      EXPECT_EQ(group.count(), 1);
+      group.done();
+    }
+  });
+}
+
 // Whoever saw the zero may destroy the group, though its done() is still returning.
 TEST_P(wait_group_test, may_be_destroyed_as_soon_as_wait_returns) {
   run([] {
