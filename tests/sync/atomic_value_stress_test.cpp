@@ -129,6 +129,29 @@ TEST_P(atomic_value_stress_test, nothing_is_destroyed_early_or_never) {
   EXPECT_EQ(counted::alive, 0);
 }
 
+// AV-05 in its short size: each number that was stored comes out once, by an exchange or at last.
+TEST_P(atomic_value_stress_test, av_05_a_million_exchanges_lose_nothing) {
+  run([] {
+    constexpr std::int64_t fibers = 250 * scale;
+    constexpr std::int64_t rounds = scale > 1 ? 1000 : 100;
+    atomic_value<std::int64_t> number;
+    std::vector<std::int64_t> returned(fibers);
+    wait_group group;
+    for (std::int64_t f = 0; f < fibers; ++f) {
+      group.go([&number, &sum = returned[static_cast<std::size_t>(f)], f] {
+        for (std::int64_t i = 0; i < rounds; ++i) {
+          if (const auto old = number.exchange(f * rounds + i)) sum += *old;
+        }
+      });
+    }
+    group.wait();
+    std::int64_t sum = *number.load();
+    for (const std::int64_t part : returned) sum += part;
+    constexpr std::int64_t count = fibers * rounds;
+    EXPECT_EQ(sum, count * (count - 1) / 2);
+  });
+}
+
 // AV-08: two take turns to publish two plain fields, and check each other's.
 TEST_P(atomic_value_stress_test, av_08_publishes_plain_fields) {
   run([] {
