@@ -33,6 +33,8 @@
 #include <exeunt/base/assert.hpp>
 #include <exeunt/context/context.hpp>
 
+#include "sched/current.hpp"
+#include "sched/runtime_core.hpp"
 #include "sync/lock_watch.hpp"
 #include "sync/park_until.hpp"
 
@@ -61,9 +63,13 @@ constexpr int calls_until_retry = 32;
 // millisecond; with short ones bench/rivals/mutex shows no difference to 128.
 constexpr std::uint32_t overtaking_costs = 7;
 
-bool several_cpus() noexcept {
-  static const bool several = std::thread::hardware_concurrency() > 1;
-  return several;
+// Whether a lock's holder may well run while the caller does. Not with one CPU; nor with one
+// worker, if the caller is on it: then the holder waits for it, unless it has a thread for itself.
+bool holder_may_run() noexcept {
+  static const bool several_cpus = std::thread::hardware_concurrency() > 1;
+  if (!several_cpus) return false;
+  const sched::worker* const here = sched::this_worker();
+  return here == nullptr || here->home().procs() > 1;
 }
 
 detail::lock_name name_of(const mutex* lock) noexcept { return {lock, detail::lock_form::mutex}; }
@@ -179,10 +185,10 @@ bool mutex::barge(bool woken) noexcept {
   return false;
 }
 
-// Watches the lock for a few microseconds, if that has been worth while here of late: it never is
-// on one CPU, or if the holder is a fiber that waits for our worker.
+// Watches the lock for a few microseconds, if that has been worth while here of late: it is not if
+// the holder is a fiber that waits for our worker.
 bool mutex::spin(bool& woken) noexcept {
-  if (!several_cpus() || detail::is_simulated()) return false;
+  if (!holder_may_run() || detail::is_simulated()) return false;
   // order: relaxed here and below; the credit is advice, and a lost update does no harm.
   const int credit = spin_credit_.load(memory_order_relaxed);
   if (credit <= 0) {
