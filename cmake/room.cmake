@@ -265,6 +265,30 @@ EXEUNT_TEST_PROGRAM=$0 exec ${emulation} '$<TARGET_FILE:${target}>' \"$@\"
   add_dependencies(${room}_tests ${target})
 endfunction()
 
+# exeunt_test_without_membarrier(<room> <name> <filter>...)
+#
+# Runs once more, as <room>.<name>_without_membarrier, those cases of exeunt_<room>_<name>_test that
+# GoogleTest's filters name, where the kernel refuses membarrier(2); see
+# tests/support/without_membarrier.cpp.
+function(exeunt_test_without_membarrier room name)
+  set(target exeunt_${room}_${name}_test)
+  if(NOT TARGET ${target} OR CMAKE_CROSSCOMPILING)  # An emulator has no such filters.
+    return()
+  endif()
+  set(launcher exeunt_without_membarrier)
+  if(NOT TARGET ${launcher})
+    add_executable(${launcher} ${PROJECT_SOURCE_DIR}/tests/support/without_membarrier.cpp)
+    exeunt_finish_executable(${launcher})
+  endif()
+  set(test ${room}.${name}_without_membarrier)
+  list(JOIN ARGN ":" filter)
+  add_test(NAME ${test} COMMAND ${launcher} $<TARGET_FILE:${target}> --gtest_filter=${filter})
+  math(EXPR timeout "180 * ${EXEUNT_TEST_TIMEOUT_FACTOR}")
+  set_tests_properties(${test} PROPERTIES LABELS "stress;${room}" TIMEOUT ${timeout} COST 5
+                       ENVIRONMENT "${EXEUNT_TEST_ENVIRONMENT}")
+  add_dependencies(${room}_tests ${launcher})
+endfunction()
+
 # exeunt_bench(<room> <file>... [LIBRARIES <target>...])
 #
 # One Google Benchmark executable per file of bench/<room>: build/<preset>/bench/<stem>.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The asymmetric fence by membarrier(2); no state but whether there is one.
-// Tests: tests/sched/fence_test.cpp, sched_stress_test.cpp.
+// Tests: tests/sched/fence_test.cpp, sched_stress_test.cpp; for the way without membarrier(2), what
+//        exeunt_test_without_membarrier() runs (cmake/room.cmake).
 
 #include "sched/fence.hpp"
 
