@@ -6,7 +6,7 @@
 //   I2  When the fiber has ended, its own context has.
 //   I3  A join from outside the fiber's runtime ends at the latest when that has stopped.
 // Locks: none here; see completion.cpp and cancel.cpp.
-// Tests: tests/group/spawn_test.cpp (I1, I2), left_behind_test.cpp (I3).
+// Tests: tests/group/spawn_test.cpp (I1, I2), left_behind_test.cpp (I3), group_litmus_test.cpp.
 
 #include <exeunt/group/spawn.hpp>
 

@@ -3,7 +3,7 @@
 //
 // A key has no place of its own, since entries move. So clocks are found by its hash: two keys that
 // share one are ordered without need, which hides a race now and then and reports none.
-// Tests: tests/sync/map_test.cpp, map_stress_test.cpp, flows_race_test.cpp.
+// Tests: tests/sync/map_test.cpp, map_stress_test.cpp, flows_race_test.cpp, values_litmus_test.cpp.
 
 #include <exeunt/sync/map.hpp>
 

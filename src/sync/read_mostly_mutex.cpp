@@ -35,9 +35,9 @@
 // Locks: queue_lock_ is a leaf among locks of sources; the writer's ticket is claimed under it.
 // Wake-ups: the waiting writer by the last reader to leave, after queue_lock_ is released; others
 //   as turns_ has it.
-// Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp;
-//   tests/sim/covered_locks_test.cpp explores small worlds; models/read_mostly.pml proves I2 to I4
-//   with store buffers.
+// Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp,
+//   values_litmus_test.cpp; tests/sim/covered_locks_test.cpp explores small worlds;
+//   models/read_mostly.pml proves I2 to I4 with store buffers.
 
 #include <exeunt/sync/read_mostly_mutex.hpp>
 

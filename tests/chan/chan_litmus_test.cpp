@@ -12,6 +12,7 @@
 
 #include <exeunt/chan/chan.hpp>
 #include <exeunt/chan/select.hpp>
+#include <exeunt/context/context.hpp>
 
 #include "support/litmus.hpp"
 
@@ -117,6 +118,63 @@ litmus message_passing() {
           }};
 }
 EXEUNT_LITMUS_TEST(chan_litmus, message_passing, message_passing, 4)
+
+// Goal:   who finds by a select that a channel is closed, or that a context has ended, finds what
+// was
+//         written before that.
+// Method: one select that looks, and one that waits for both.
+litmus message_passing_by_an_end() {
+  struct state {
+    int data = 0;
+    int last = 0;
+    std::optional<chan<int>> closed;
+    std::optional<with_cancel_result> ended;
+    state() { reset(); }
+    void reset() {
+      data = last = 0;
+      closed.emplace();
+      ended.emplace(with_cancel(context::background()));
+    }
+  };
+  const auto s = std::make_shared<state>();
+  const auto on_either = [s](auto... rest) {
+    select(on_recv(*s->closed, [&](std::optional<int>) { EXPECT_EQ(s->last, 1); }),
+           on_recv(s->ended->ctx.done(), [&](bool) { EXPECT_EQ(s->data, 1); }), rest...);
+  };
+  return {{[s] {
+             s->data = 1;
+             s->ended->cancel();
+             s->last = 1;
+             s->closed->close();
+           },
+           [=] { on_either(); }, [=] { on_either(otherwise([] {})); }},
+          [s] { s->reset(); }};
+}
+EXEUNT_LITMUS_TEST(chan_litmus, message_passing_by_an_end, message_passing_by_an_end, 3)
+
+// Goal:   the same of a value that a select has sent to a select: there is one order of both.
+// Method: no room, so that each waits for the other, or finds it waiting.
+litmus message_passing_by_select() {
+  struct state {
+    int data = 0;
+    int back = 0;
+    chan<int> to{0U};
+    chan<int> never{0U};
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] {
+             s->data = 1;
+             select(on_send(s->to, 1, [] {}), on_recv(s->never, [](std::optional<int>) {}));
+             EXPECT_EQ(s->back, 1);  // A receive without room comes before the end of its send.
+           },
+           [s] {
+             s->back = 1;
+             select(on_recv(s->to, [&](std::optional<int>) { EXPECT_EQ(s->data, 1); }),
+                    on_recv(s->never, [](std::optional<int>) {}));
+           }},
+          [s] { s->data = s->back = 0; }};
+}
+EXEUNT_LITMUS_TEST(chan_litmus, message_passing_by_select, message_passing_by_select, 4)
 
 // Goal:   nothing comes out of thin air: of two that each look and then send to the other, not both
 //         have found something.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a context as a message: what was written before a cancel is found by whoever sees the
-// end, however he looks. The data is plain.
+// end, however he looks; by a select: chan_litmus_test.cpp. The data is plain.
 
+#include <exeunt/context/after_func.hpp>
 #include <exeunt/context/context.hpp>
+#include <exeunt/sched/go.hpp>
 
 #include <memory>
 #include <optional>
@@ -58,6 +60,43 @@ litmus message_passing_by_wait() {
   });
 }
 EXEUNT_LITMUS_TEST(context_litmus, message_passing_by_wait, message_passing_by_wait, 3)
+
+// Goal:   an after_func's function finds what was written before it was registered, be that before
+//         the end or after it.
+// Method: somebody else ends the context meanwhile.
+void after_func_starts() {
+  test::start_only([](auto f) {
+    const auto ended = std::make_shared<with_cancel_result>(with_cancel(context::background()));
+    go([ended] { ended->cancel(); });
+    return after_func(ended->ctx, f);
+  });
+}
+EXEUNT_START_LITMUS_TEST(context_litmus, after_func_starts, after_func_starts)
+
+// Goal: the same of what was written before the cancel.
+litmus message_passing_by_after_func() {
+  struct state {
+    int data = 0;
+    std::optional<with_cancel_result> ended;
+    state() { reset(); }
+    void reset() {
+      data = 0;
+      ended.emplace(with_cancel(context::background()));
+    }
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] { s->data = 1, s->ended->cancel(); },
+           [s] {
+             const auto called = with_cancel(context::background());
+             const auto registered = after_func(s->ended->ctx, [s, &called] {
+               EXPECT_EQ(s->data, 1);
+               called.cancel();
+             });
+             called.ctx.wait();
+           }},
+          [s] { s->reset(); }};
+}
+EXEUNT_LITMUS_TEST(context_litmus, message_passing_by_after_func, message_passing_by_after_func, 4)
 
 // Goal:   of two that end one context, one is the cause, and all who look agree which.
 // Method: each ends it with a cause of its own, and looks.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal:   no value is destroyed while somebody holds it, and each is in the end; orders hold.
 // Method: values that check themselves, fibers that move between threads while they hold some, and
-//         plain threads beside them; the classic small programs.
+//         plain threads beside them. The classic small programs are in values_litmus_test.cpp.
 
 #include <exeunt/sync/atomic_value.hpp>
 
@@ -21,14 +21,12 @@
 
 #include "support/counted.hpp"
 #include "support/hand_over.hpp"
-#include "support/litmus.hpp"
 #include "support/on_workers.hpp"
 
 namespace exeunt {
 namespace {
 
 using test::counted;
-using test::litmus;
 
 #if defined(EXEUNT_TSAN) || defined(EXEUNT_ASAN)
 constexpr int scale = 1;
@@ -177,67 +175,6 @@ TEST_P(atomic_value_stress_test, av_08_publishes_plain_fields) {
     }
     both.wait();
   });
-}
-
-struct two_values {
-  atomic_value<int> x{0};
-  atomic_value<int> y{0};
-  int seen[4] = {};
-  void reset() {
-    x.store(0);
-    y.store(0);
-  }
-};
-
-// AV-09: of two that each store and then load what the other stores, one finds it.
-litmus store_buffering() {
-  const auto s = std::make_shared<two_values>();
-  return {{[s] { s->x.store(1), s->seen[0] = *s->y.load(); },
-           [s] { s->y.store(1), s->seen[1] = *s->x.load(); }},
-          [s] {
-            EXPECT_TRUE(s->seen[0] == 1 || s->seen[1] == 1);
-            s->reset();
-          }};
-}
-TEST(atomic_value_litmus, av_09_store_buffering) {
-  test::run_litmus(store_buffering(), test::litmus_rounds / 4);
-}
-
-// Goal: who finds the flag finds what was written before it.
-litmus message_passing() {
-  struct state {
-    int data = 0;
-    atomic_value<int> flag{0};
-  };
-  const auto s = std::make_shared<state>();
-  return {{[s] { s->data = 1, s->flag.store(1); },
-           [s] {
-             if (*s->flag.load() == 1) {
-               EXPECT_EQ(s->data, 1);
-             }
-           }},
-          [s] {
-            s->data = 0;
-            s->flag.store(0);
-          }};
-}
-TEST(atomic_value_litmus, message_passing) {
-  test::run_litmus(message_passing(), test::litmus_rounds / 4);
-}
-
-// Goal: two that look at two independent stores do not see them in opposite orders.
-litmus independent_loads_of_independent_stores() {
-  const auto s = std::make_shared<two_values>();
-  return {{[s] { s->x.store(1); }, [s] { s->y.store(1); },
-           [s] { s->seen[0] = *s->x.load(), s->seen[1] = *s->y.load(); },
-           [s] { s->seen[2] = *s->y.load(), s->seen[3] = *s->x.load(); }},
-          [s] {
-            EXPECT_FALSE(s->seen[0] == 1 && s->seen[1] == 0 && s->seen[2] == 1 && s->seen[3] == 0);
-            s->reset();
-          }};
-}
-TEST(atomic_value_litmus, independent_loads_of_independent_stores) {
-  test::run_litmus(independent_loads_of_independent_stores(), test::litmus_rounds / 20);
 }
 
 }  // namespace

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The classic small programs that tell memory models apart, by locks, groups and their kin: what is
-// written before one comes before what is read after it, on real machines, too. The data is plain.
-//
-// On data under locks all four programs have the outcomes of a machine that takes one step at a
-// time. Of the others only what a call that has waited may know is promised.
+// Message passing by what is no lock: what is written before a call comes before what is read after
+// the one that has waited for it, or has found it, on real machines, too. The data is plain. No
+// more is promised of these, so of the other small programs (see values_litmus_test.cpp) there is
+// none.
 
 #include <exeunt/sync/condition_variable.hpp>
+#include <exeunt/sync/map.hpp>
 #include <exeunt/sync/mutex.hpp>
 #include <exeunt/sync/once.hpp>
+#include <exeunt/sync/pool.hpp>
+#include <exeunt/sync/queue.hpp>
 #include <exeunt/sync/semaphore.hpp>
+#include <exeunt/sync/singleflight.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,95 +29,6 @@ namespace exeunt {
 namespace {
 
 using test::litmus;
-
-// A plain number under a lock of its own.
-class cell {
- public:
-  void write(int value) {
-    const std::lock_guard guard{lock_};
-    value_ = value;
-  }
-  int read() {
-    const std::lock_guard guard{lock_};
-    return value_;
-  }
-
- private:
-  mutex lock_;
-  int value_ = 0;
-};
-
-struct two_cells {
-  cell x;
-  cell y;
-  int first = 0;
-  int second = 0;
-  void reset() {
-    x.write(0);
-    y.write(0);
-  }
-};
-
-// Goal: of two that each write and then read what the other writes, one finds it.
-litmus mutex_store_buffering() {
-  const auto s = std::make_shared<two_cells>();
-  return {{[s] { s->x.write(1), s->first = s->y.read(); },
-           [s] { s->y.write(1), s->second = s->x.read(); }},
-          [s] {
-            EXPECT_TRUE(s->first == 1 || s->second == 1);
-            s->reset();
-          }};
-}
-EXEUNT_LITMUS_TEST(sync_litmus, mutex_store_buffering, mutex_store_buffering, 3)
-
-// Goal: not both of two that each read and then write for the other have read what was written.
-litmus mutex_load_buffering() {
-  const auto s = std::make_shared<two_cells>();
-  return {{[s] { s->first = s->x.read(), s->y.write(1); },
-           [s] { s->second = s->y.read(), s->x.write(1); }},
-          [s] {
-            EXPECT_FALSE(s->first == 1 && s->second == 1);
-            s->reset();
-          }};
-}
-EXEUNT_LITMUS_TEST(sync_litmus, mutex_load_buffering, mutex_load_buffering, 3)
-
-// Goal: who finds the flag finds what was written before it.
-litmus mutex_message_passing() {
-  struct state {
-    int data = 0;
-    cell flag;
-  };
-  const auto s = std::make_shared<state>();
-  return {{[s] { s->data = 1, s->flag.write(1); },
-           [s] {
-             if (s->flag.read() == 1) {
-               EXPECT_EQ(s->data, 1);
-             }
-           }},
-          [s] {
-            s->data = 0;
-            s->flag.write(0);
-          }};
-}
-EXEUNT_LITMUS_TEST(sync_litmus, mutex_message_passing, mutex_message_passing, 4)
-
-// Goal: two that look at two independent writes do not see them in opposite orders.
-litmus mutex_independent_reads_of_independent_writes() {
-  struct state : two_cells {
-    int seen[4] = {};
-  };
-  const auto s = std::make_shared<state>();
-  return {{[s] { s->x.write(1); }, [s] { s->y.write(1); },
-           [s] { s->seen[0] = s->x.read(), s->seen[1] = s->y.read(); },
-           [s] { s->seen[2] = s->y.read(), s->seen[3] = s->x.read(); }},
-          [s] {
-            EXPECT_FALSE(s->seen[0] == 1 && s->seen[1] == 0 && s->seen[2] == 1 && s->seen[3] == 0);
-            s->reset();
-          }};
-}
-EXEUNT_LITMUS_TEST(sync_litmus, mutex_independent_reads_of_independent_writes,
-                   mutex_independent_reads_of_independent_writes, 1)
 
 // Goal: a condition's waiter finds what was written before the flag that it waits for.
 litmus condition_message_passing() {
@@ -224,6 +141,144 @@ litmus once_message_passing() {
           }};
 }
 EXEUNT_LITMUS_TEST(sync_litmus, once_message_passing, once_message_passing, 3)
+
+// Goal: who pops a value, or finds that the queue is closed, finds what was written before.
+// Method: one that waits takes the value, and one that looks.
+litmus queue_message_passing() {
+  struct state {
+    int data = 0;
+    int last = 0;
+    std::optional<queue<int>> numbers{std::in_place};
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] {
+             s->data = 1;
+             EXPECT_TRUE(s->numbers->push(1));
+             s->last = 1;
+             s->numbers->close();
+           },
+           [s] {
+             if (s->numbers->pop()) {
+               EXPECT_EQ(s->data, 1);
+             } else {
+               EXPECT_EQ(s->last, 1);
+             }
+           },
+           [s] {
+             if (s->numbers->try_pop()) {
+               EXPECT_EQ(s->data, 1);
+             }
+           }},
+          [s] {
+            s->data = s->last = 0;
+            s->numbers.emplace();
+          }};
+}
+EXEUNT_LITMUS_TEST(sync_litmus, queue_message_passing, queue_message_passing, 3)
+
+// Goal: who finds a key as it was made, or gone, finds what was written before that.
+litmus map_message_passing() {
+  static constexpr int key = 1;
+  static constexpr int old = 2;
+  struct state {
+    int data = 0;
+    int last = 0;
+    map<int, int> entries;
+    state() { entries.store(old, 0); }
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] {
+             s->data = 1;
+             s->entries.store(key, 1);
+             s->last = 1;
+             s->entries.erase(old);
+           },
+           [s] {
+             if (!s->entries.load(old)) {
+               EXPECT_EQ(s->last, 1);
+             }
+             if (s->entries.load(key) == 1) {
+               EXPECT_EQ(s->data, 1);
+             }
+           },
+           [s] {
+             if (s->entries.load_or_store(key, 2).loaded) {
+               EXPECT_EQ(s->data, 1);
+             }
+           }},
+          [s] {
+            s->data = s->last = 0;
+            s->entries.erase(key);
+            s->entries.store(old, 0);
+          }};
+}
+EXEUNT_LITMUS_TEST(sync_litmus, map_message_passing, map_message_passing, 3)
+
+// Goal:   who gets an object finds what was written before it was given back.
+// Method: what a worker keeps to itself is stolen, and what is common is taken.
+template <std::uint32_t PerWorker>
+litmus pool_message_passing() {
+  struct state {
+    int data = 0;
+    pool<int> numbers{{.limits = {.per_worker = PerWorker}}};
+    pooled<int> first = numbers.get();
+    pooled<int> second;
+  };
+  const auto s = std::make_shared<state>();
+  return {{[s] {
+             s->data = 1;
+             *s->first = 1;
+             s->first.reset();
+           },
+           [s] {
+             s->second = s->numbers.get();
+             if (*s->second == 1) {
+               EXPECT_EQ(s->data, 1);
+             }
+           }},
+          [s] {
+            s->data = 0;
+            s->second.reset();
+            s->numbers.trim();
+            s->first = s->numbers.get();
+          }};
+}
+EXEUNT_LITMUS_TEST(sync_litmus, pool_message_passing, pool_message_passing<0>, 4)
+EXEUNT_LITMUS_TEST(sync_litmus, pool_message_passing_by_theft, pool_message_passing<1>, 4)
+
+// Goal: whoever gets what a function returned finds what it has written.
+litmus singleflight_message_passing() {
+  static constexpr std::size_t callers = 3;
+  struct state {
+    singleflight<int, std::size_t> flights;
+    std::atomic<std::size_t> begun{0};
+    std::array<int, callers> data{};  // Of each call of a function: nothing orders two of them.
+  };
+  const auto s = std::make_shared<state>();
+  const auto call = [s] {
+    const auto got = s->flights.call(1, [s] {
+      const std::size_t mine = s->begun.fetch_add(1, std::memory_order_relaxed);
+      s->data[mine] = 1;
+      return mine;
+    });
+    EXPECT_EQ(s->data[**got], 1);
+  };
+  return {{call, call, call}, [s] {
+            s->begun = 0;
+            s->data = {};
+          }};
+}
+EXEUNT_LITMUS_TEST(sync_litmus, singleflight_message_passing, singleflight_message_passing, 2)
+
+// Goal: a member of a group finds what was written before it began, and who waits, what it wrote.
+void wait_group_starts() {
+  test::start_and_end([](auto f) {
+    auto group = std::make_shared<wait_group>();
+    group->go(f);
+    return [group] { group->wait(); };
+  });
+}
+EXEUNT_START_LITMUS_TEST(sync_litmus, wait_group_starts, wait_group_starts)
 
 }  // namespace
 }  // namespace exeunt
