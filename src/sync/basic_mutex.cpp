@@ -15,7 +15,8 @@
 // Turns: unlock() is no scheduling point. A lock() that has to wait is one.
 // Wake-ups: unlock() wakes after releasing queue_lock.
 // Tests: tests/sync/basic_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp,
-//   values_litmus_test.cpp; tests/sim/covered_locks_test.cpp explores small worlds.
+//   values_litmus_test.cpp; tests/sim/covered_locks_test.cpp explores small worlds, and
+//   tests/sim/covered_bypass_test.cpp counts who is overtaken.
 
 #include <exeunt/sync/basic_mutex.hpp>
 

@@ -9,7 +9,7 @@
 //   neither locked nor unlocked under it.
 // Wake-ups: notify_one() and notify_all(), after releasing lock_. A notify is not lost on a waiter
 //   that has given up: the claim fails, and the next one gets it.
-// Tests: tests/sync/condition_variable_test.cpp.
+// Tests: tests/sync/condition_variable_test.cpp, tests/sim/covered_bypass_test.cpp.
 
 #include <exeunt/sync/condition_variable.hpp>
 

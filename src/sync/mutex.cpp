@@ -23,7 +23,8 @@
 //   acquire() is one, before it takes the lock.
 // Wake-ups: unlock() wakes the first waiter after releasing queue_lock_. A waiter claimed in normal
 //   mode competes, and queues at the front if it loses; one that was granted owns the lock.
-// Tests: tests/sync/mutex_test.cpp, sync_stress_test.cpp, values_litmus_test.cpp.
+// Tests: tests/sync/mutex_test.cpp, sync_stress_test.cpp, values_litmus_test.cpp;
+//   tests/sim/covered_bypass_test.cpp counts who is overtaken.
 
 #include <exeunt/sync/mutex.hpp>
 

@@ -16,7 +16,8 @@
 // Wake-ups: serve() claims from the head as long as there is enough, and takes the units for them;
 //   they are woken after lock_ is released. Whoever leaves without its units serves again, because
 //   it may have stood in the way of smaller ones.
-// Tests: tests/sync/semaphore_test.cpp, sync_litmus_test.cpp, sync_stress_test.cpp.
+// Tests: tests/sync/semaphore_test.cpp, sync_litmus_test.cpp, sync_stress_test.cpp;
+//   tests/sim/covered_bypass_test.cpp counts who is overtaken.
 
 #include <exeunt/sync/semaphore.hpp>
 

@@ -21,7 +21,8 @@
 // Wake-ups: let in by the last that leaves, or, if the last waiting writer gives up while readers
 //   hold the lock, the readers behind it by that writer; woken after queue_lock_ is released.
 // Tests: tests/sync/shared_mutex_test.cpp, locks_race_test.cpp, locks_stress_test.cpp,
-//   values_litmus_test.cpp; tests/sim/covered_locks_test.cpp explores small worlds.
+//   values_litmus_test.cpp; tests/sim/covered_locks_test.cpp explores small worlds, and
+//   tests/sim/covered_bypass_test.cpp counts who is overtaken.
 
 #include <exeunt/sync/shared_mutex.hpp>
 
