@@ -33,7 +33,7 @@ class context;
 /// Threads:  all members may be called concurrently, from fibers and plain threads.
 /// Ordering: an unlock() happens before the next lock.
 /// Cost:     16 bytes, of which the state is one word; one locked instruction each for lock() and
-/// unlock() without contention.
+///           unlock() without contention.
 class EXEUNT_API mutex {
  public:
   constexpr mutex() noexcept = default;
