@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The system calls of this room, or what a simulation has in their place. Stateless.
-// Tests: tests/net/conn_test.cpp, listener_test.cpp.
+// Tests: tests/net/conn_test.cpp, listener_test.cpp, signals_stress_test.cpp.
 
 #include "net/socket.hpp"
 
