@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -22,6 +25,7 @@
 #include <exeunt/sched/runtime.hpp>
 
 #include "sched/fiber.hpp"
+#include "sched/seam.hpp"
 #include "support/on_workers.hpp"
 #include "support/semaphore.hpp"
 
@@ -110,6 +114,82 @@ TEST(sched_stress_any, number_of_workers) {
         done.wait();
       }
     });
+    test::stop_and_expect_none_left(workers);
+  }
+}
+
+// Goal:   what waits behind a fiber that blocks its thread goes to a spare one, and these end when
+//         the others are back, whatever the number of workers.
+// Method: pairs of which one blocks its thread at random until the other has let it go on; others
+//         hand over all the time. A pair's two ends draw from one seed, so that they agree when.
+//         Not under forced migration, which hands a fiber to one certain worker, blocked or not.
+TEST(sched_stress_any, fibers_block_their_threads) {
+  const std::uint64_t seed = detail::random_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  detail::random_source random{seed};
+  struct pair {
+    pair() { EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0); }
+    ~pair() {
+      for (const int fd : ends) ::close(fd);
+    }
+    pair(const pair&) = delete;
+    pair& operator=(const pair&) = delete;
+
+    semaphore there;
+    semaphore back;
+    std::array<int, 2> ends{};
+    int handed_over = 0;
+    int blocked = 0;
+    int let_go_on = 0;
+  };
+  for (int world = 0; world < 10; ++world) {
+    constexpr int pairs = 8;
+    constexpr int rounds = 300;
+    const unsigned procs = 1 + random.below(9);
+    SCOPED_TRACE("workers " + std::to_string(procs));
+    std::array<pair, pairs> all;
+    detail::seam parts{.migrate_never = true};
+    runtime workers{{.procs = procs, .seam = &parts}};
+    workers.run([&] {
+      semaphore done;
+      for (std::size_t p = 0; p < pairs; ++p) {
+        pair& both = all[p];
+        // Half of them never block.
+        const std::uint32_t of = p % 2 == 0 ? 32 : 0;
+        const std::uint64_t chance = random.below(UINT32_MAX);
+        go([&both, &done, of, chance] {
+          detail::random_source own{chance};
+          for (int i = 0; i < rounds; ++i) {
+            both.there.post();
+            if (of != 0 && own.below(of) == 0) {
+              char byte = 0;
+              both.blocked += ::read(both.ends[0], &byte, 1) == 1 && byte == 'x' ? 1 : 0;
+            }
+            both.back.wait();
+          }
+          done.post();
+        });
+        go([&both, &done, of, chance] {
+          detail::random_source own{chance};
+          for (int i = 0; i < rounds; ++i) {
+            both.there.wait();
+            if (of != 0 && own.below(of) == 0) {
+              yield();
+              both.let_go_on += ::write(both.ends[1], "x", 1) == 1 ? 1 : 0;
+            }
+            ++both.handed_over;
+            both.back.post();
+          }
+          done.post();
+        });
+      }
+      for (int i = 0; i < 2 * pairs; ++i) done.wait();
+    });
+    for (const pair& both : all) {
+      EXPECT_EQ(both.handed_over, rounds);
+      EXPECT_EQ(both.blocked, both.let_go_on);
+    }
+    while (workers.stats().threads != procs) std::this_thread::yield();
     test::stop_and_expect_none_left(workers);
   }
 }
