@@ -142,9 +142,9 @@ TEST(theft, who_steals_what_takes_time_steals_again) {
   EXPECT_EQ(sum.withdrawals, 0U);
 }
 
-// Goal:   a pair that hands over stays on its worker, and nobody is woken for it.
-// Method: the runtime's own counts, which were as many as the hand-overs if each called another
-//         worker. Who is taken off his processor may be robbed now and then.
+// Goal:   a pair that hands over stays on its worker, and its hand-overs do not go by others.
+// Method: the runtime's own counts, which are half the hand-overs if each goes to another worker.
+//         Who is taken off his processor may be robbed now and then.
 TEST(theft, a_pair_that_hands_over_stays_where_it_is) {
   run_on(2, [] {
     constexpr std::uint64_t hand_overs = 100'000;
