@@ -30,11 +30,14 @@
 #include <sched.h>
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -237,10 +240,11 @@ unsigned procs_allowed() {
 procs_choice procs_wanted(unsigned asked) {
   if (asked != 0) return {.count = std::min(asked, procs_max)};
   if (const char* const text = std::getenv("EXEUNT_PROCS"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    const unsigned long value = std::strtoul(text, &end, 10);
-    if (*end == '\0' && value >= 1 && value <= procs_max) {
-      return {.count = static_cast<unsigned>(value)};
+    unsigned value = 0;
+    const char* const last = text + std::strlen(text);
+    const auto [end, problem] = std::from_chars(text, last, value);
+    if (problem == std::errc{} && end == last && value >= 1 && value <= procs_max) {
+      return {.count = value};
     }
     log_line(std::string{"exeunt: EXEUNT_PROCS="} + text +
              " ignored: it must be a whole number from 1 to 1024");

@@ -53,8 +53,8 @@ TEST(exeunt_procs, what_is_no_number_of_workers_is_told_and_ignored) {
     EXPECT_EQ(workers.run([] { return 6; }), 6);
     end_child();
   }
-  for (const std::string value :
-       {"0", "-1", "many", "3 ", "3x", "2.5", "1025", "99999999999999999999"}) {
+  for (const std::string value : {"0", "-1", "many", " 3", "3 ", "+3", "3x", "2.5", "1025",
+                                  "99999999999999999999", "-18446744073709551613"}) {
     child bad{prefix + value};
     EXPECT_EQ(bad.finish(), 0) << bad.output();
     const std::string& text = bad.output();
