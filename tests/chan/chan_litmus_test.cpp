@@ -120,8 +120,7 @@ litmus message_passing() {
 EXEUNT_LITMUS_TEST(chan_litmus, message_passing, message_passing, 4)
 
 // Goal:   who finds by a select that a channel is closed, or that a context has ended, finds what
-// was
-//         written before that.
+//         was written before that.
 // Method: one select that looks, and one that waits for both.
 litmus message_passing_by_an_end() {
   struct state {

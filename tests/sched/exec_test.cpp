@@ -20,6 +20,7 @@
 #include <exeunt/sched/runtime.hpp>
 
 #include "support/on_workers.hpp"
+#include "support/partner.hpp"
 #include "support/semaphore.hpp"
 
 namespace exeunt {
@@ -115,22 +116,13 @@ TEST_P(exec_test, the_status_is_seen_and_other_fibers_run_on) {
     for (int i = 0; i < programs; ++i) {
       while (::read(begun[0], &byte, 1) != 1) yield();
     }
-    semaphore there;
-    semaphore back;
-    go([&] {
-      for (int i = 0; i < rounds; ++i) {
-        there.wait();
-        back.post();
-      }
-      done.post();
-    });
-    for (int i = 0; i < rounds; ++i) {
-      there.post();
-      back.wait();
+    {
+      test::partner other{rounds};
+      for (int i = 0; i < rounds; ++i) other.call();
     }
     // A byte each, as several that read at once may not share longer lines.
     for (int i = 0; i < programs; ++i) EXPECT_EQ(::write(lines[1], "\n", 1), 1);
-    for (int i = 0; i <= programs; ++i) done.wait();
+    for (int i = 0; i < programs; ++i) done.wait();
   });
   for (const auto& both : {begun, lines, ends}) {
     for (const int fd : both) ::close(fd);

@@ -16,6 +16,7 @@
 
 #include "sched/seam.hpp"
 #include "support/on_workers.hpp"
+#include "support/partner.hpp"
 #include "support/semaphore.hpp"
 
 namespace exeunt {
@@ -147,22 +148,12 @@ TEST(theft, who_steals_what_takes_time_steals_again) {
 //         Who is taken off his processor may be robbed now and then.
 TEST(theft, a_pair_that_hands_over_stays_where_it_is) {
   run_on(2, [] {
-    constexpr std::uint64_t hand_overs = 100'000;
-    semaphore there;
-    semaphore back;
-    go([&] {
-      for (std::uint64_t i = 0; i < hand_overs / 2; ++i) {
-        there.wait();
-        back.post();
-      }
-    });
+    constexpr int hand_overs = 100'000;
+    test::partner other{hand_overs / 2};
     const runtime_stats before = runtime::current().stats();
-    for (std::uint64_t i = 0; i < hand_overs / 2; ++i) {
-      there.post();
-      back.wait();
-    }
+    for (int i = 0; i < hand_overs / 2; ++i) other.call();
     const runtime_stats after = runtime::current().stats();
-    EXPECT_LT(after.steals - before.steals + after.parks - before.parks, hand_overs / 10);
+    EXPECT_LT(after.steals - before.steals + after.parks - before.parks, hand_overs / 10U);
   });
 }
 

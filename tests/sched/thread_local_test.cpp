@@ -20,6 +20,7 @@
 #include <exeunt/sched/timer_node.hpp>
 
 #include "sched/seam.hpp"
+#include "support/partner.hpp"
 #include "support/semaphore.hpp"
 
 namespace exeunt {
@@ -92,18 +93,10 @@ TEST_F(thread_local_test, a_fiber_stays_itself_in_its_own_runtime) {
 // All that asks for the running fiber or worker: park, wake, start, sleep, blocking, chance.
 TEST_F(thread_local_test, every_call_after_a_switch_finds_the_worker_it_is_on) {
   run([] {
-    semaphore there;
-    semaphore back;
-    go([&] {
-      for (int i = 0; i < rounds; ++i) {
-        there.wait();
-        back.post();
-      }
-    });
+    test::partner other{rounds};
     std::set<std::uint32_t> chosen;
     for (int i = 0; i < rounds; ++i) {
-      there.post();
-      back.wait();
+      other.call();
       chosen.insert(detail::choose_below(1'000'000));
       detail::checkpoint();
       semaphore started;

@@ -4,18 +4,11 @@
 #include <mutex>
 
 #include "boost_fiber.hpp"
+#include "locking.hpp"
 
 namespace {
 
 using namespace rivals::boost_fiber;
-
-void lock_alone(long count) {
-  bf::mutex mutex;
-  for (long i = 0; i < count; ++i) {
-    mutex.lock();
-    mutex.unlock();
-  }
-}
 
 void lock_by_many(long count, long fibers) {
   bf::mutex mutex;
@@ -40,7 +33,7 @@ void lock_by_many(long count, long fibers) {
 int main(int argc, char** argv) {
   rivals::harness bench{argc, argv};
   return run(bench.workers(), [&] {
-    bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);
+    bench.per_op("mutex_uncontended", 20'000'000, 1, rivals::lock_alone<bf::mutex>);
     bench.per_op("mutex_2_fibers", 4'000'000, 2, [](long n) { lock_by_many(n, 2); });
     bench.per_op("mutex_8_fibers", 4'000'000, 8, [](long n) { lock_by_many(n, 8); });
     bench.per_op("mutex_64_fibers", 4'000'000, 64, [](long n) { lock_by_many(n, 64); });

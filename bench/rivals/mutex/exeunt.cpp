@@ -10,16 +10,9 @@
 #include <exeunt/sync/wait_group.hpp>
 
 #include "harness.hpp"
+#include "locking.hpp"
 
 namespace {
-
-void lock_alone(long count) {
-  exeunt::mutex mutex;
-  for (long i = 0; i < count; ++i) {
-    mutex.lock();
-    mutex.unlock();
-  }
-}
 
 void lock_by_many(long count, long fibers) {
   exeunt::mutex mutex;
@@ -43,10 +36,11 @@ void lock_by_many(long count, long fibers) {
 
 int main(int argc, char** argv) {
   rivals::harness bench{argc, argv};
-  rivals::on_thread([&] { bench.per_op("mutex_thread", 20'000'000, 1, lock_alone); });
+  rivals::on_thread(
+      [&] { bench.per_op("mutex_thread", 20'000'000, 1, rivals::lock_alone<exeunt::mutex>); });
   return exeunt::run(
       [&] {
-        bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);
+        bench.per_op("mutex_uncontended", 20'000'000, 1, rivals::lock_alone<exeunt::mutex>);
         bench.per_op("mutex_2_fibers", 4'000'000, 2, [](long n) { lock_by_many(n, 2); });
         bench.per_op("mutex_8_fibers", 4'000'000, 8, [](long n) { lock_by_many(n, 8); });
         bench.per_op("mutex_64_fibers", 4'000'000, 64, [](long n) { lock_by_many(n, 64); });

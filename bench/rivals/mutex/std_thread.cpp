@@ -4,26 +4,15 @@
 
 #include <mutex>
 
+#include "locking.hpp"
 #include "std_thread.hpp"
-
-namespace {
-
-void lock_alone(long count) {
-  std::mutex mutex;
-  for (long i = 0; i < count; ++i) {
-    mutex.lock();
-    mutex.unlock();
-  }
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   rivals::harness bench{argc, argv};
   return rivals::std_thread::run(bench.workers(), [&] {
     rivals::on_thread([&] {
-      bench.per_op("mutex_uncontended", 20'000'000, 1, lock_alone);
-      bench.per_op("mutex_thread", 20'000'000, 1, lock_alone);
+      bench.per_op("mutex_uncontended", 20'000'000, 1, rivals::lock_alone<std::mutex>);
+      bench.per_op("mutex_thread", 20'000'000, 1, rivals::lock_alone<std::mutex>);
     });
   });
 }

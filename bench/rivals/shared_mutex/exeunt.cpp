@@ -11,26 +11,9 @@
 #include <exeunt/sync/wait_group.hpp>
 
 #include "harness.hpp"
+#include "locking.hpp"
 
 namespace {
-
-template <typename Mutex>
-void read_alone(long count) {
-  Mutex mutex;
-  for (long i = 0; i < count; ++i) {
-    mutex.lock_shared();
-    mutex.unlock_shared();
-  }
-}
-
-template <typename Mutex>
-void write_alone(long count) {
-  Mutex mutex;
-  for (long i = 0; i < count; ++i) {
-    mutex.lock();
-    mutex.unlock();
-  }
-}
 
 template <typename Mutex>
 void read_by_many(long count, long fibers) {
@@ -61,14 +44,14 @@ void read_by_many(long count, long fibers) {
 
 template <typename Mutex>
 void measure_on_thread(rivals::harness& bench, const std::string& name) {
-  bench.per_op(name + "_thread_read", 20'000'000, 1, read_alone<Mutex>);
-  bench.per_op(name + "_thread_write", 2'000'000, 1, write_alone<Mutex>);
+  bench.per_op(name + "_thread_read", 20'000'000, 1, rivals::lock_shared_alone<Mutex>);
+  bench.per_op(name + "_thread_write", 2'000'000, 1, rivals::lock_alone<Mutex>);
 }
 
 template <typename Mutex>
 void measure(rivals::harness& bench, const std::string& name) {
-  bench.per_op(name + "_read_alone", 20'000'000, 1, read_alone<Mutex>);
-  bench.per_op(name + "_write_alone", 2'000'000, 1, write_alone<Mutex>);
+  bench.per_op(name + "_read_alone", 20'000'000, 1, rivals::lock_shared_alone<Mutex>);
+  bench.per_op(name + "_write_alone", 2'000'000, 1, rivals::lock_alone<Mutex>);
   bench.per_op(name + "_999_reads_8_fibers", 8'000'000, 8,
                [](long n) { read_by_many<Mutex>(n, 8); });
 }
