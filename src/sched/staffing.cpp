@@ -161,14 +161,11 @@ void runtime_core::fill_places() noexcept {
     }
     const detail::race_ignore own;
     try {
-      if (starts == nullptr) {
+      if (starts == nullptr) {  // Made without the lock: by then the stuck one may be back.
         const std::uint32_t index = workers_.size();
         if (index == worker_list::capacity) return;
-        auto fresh = std::make_unique<worker>(*this, index, seed_of(index));
-        starts = fresh.get();
-        const detail::spin_guard guard{idle_lock_};
-        put_in_place(*starts);
-        workers_.add(std::move(fresh));
+        workers_.add(std::make_unique<worker>(*this, index, seed_of(index)));
+        continue;
       }
       start_thread(*starts);
       short_of_threads_ = false;
