@@ -33,4 +33,30 @@ BENCHMARK(yield_among)
     ->ArgsProduct({{1, 2}, {2, 1000}})
     ->UseRealTime();
 
+// The same for any number of them; they are there before the clock runs. While the fiber that
+// measures yields once, all others do: on one worker only.
+void yield_lap(benchmark::State& state) {
+  const std::int64_t fibers = state.range(1);
+  exeunt::bench::on_fiber(state, [&state, fibers] {
+    bool over = false;
+    std::int64_t others = 0;
+    for (std::int64_t i = 1; i < fibers; ++i) {
+      exeunt::go([&over, &others] {
+        ++others;
+        while (!over) exeunt::yield();
+        --others;
+      });
+    }
+    while (others < fibers - 1) exeunt::yield();
+    while (state.KeepRunningBatch(fibers)) exeunt::yield();
+    over = true;
+    while (others > 0) exeunt::yield();
+  });
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(yield_lap)
+    ->ArgNames({"workers", "fibers"})
+    ->ArgsProduct({{1}, {10, 100, 1'000, 10'000, 100'000, 1'000'000}})
+    ->UseRealTime();
+
 }  // namespace

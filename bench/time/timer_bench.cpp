@@ -32,7 +32,7 @@ void create_stop(benchmark::State& state) {
 }
 BENCHMARK(create_stop)
     ->ArgNames({"workers", "others"})
-    ->ArgsProduct({{1}, {0, 100'000}})
+    ->ArgsProduct({{1}, {0, 10, 100, 1'000, 10'000, 100'000, 1'000'000}})
     ->UseRealTime();
 
 }  // namespace

@@ -21,6 +21,7 @@
 #include <exeunt/context/context.hpp>
 #include <exeunt/sched/go.hpp>
 
+#include "support/explored.hpp"
 #include "support/on_workers.hpp"
 
 namespace exeunt {
@@ -35,41 +36,50 @@ constexpr int scale = 1;
 class chan_stress : public test::on_workers {};
 EXEUNT_ON_WORKERS(chan_stress);
 
+class chan_few : public test::explored {};
+EXEUNT_EXPLORED(chan_few);
+
 // CH-23: a queue shared by many workers, and their results in another.
-TEST_P(chan_stress, ch_23_many_consumers) {
-  run([] {
-    constexpr int workers = 23;
-    constexpr int count = 271'828 / scale;
-    constexpr std::array primes{2, 3, 7, 11, 13, 17, 19, 23, 27, 31};
-    const chan<int> queue{workers * 3};
-    const chan<int> results{workers * 3};
-    const chan<void> over{workers};
-    for (int w = 0; w < workers; ++w) {
-      go([=] {
-        for (const int v : queue) {
-          if (w % 3 == v % 3) yield();
-          results.send(v);
-        }
-        over.send();
-      });
-    }
-    std::int64_t expected = 0;
-    for (int i = 0; i < count; ++i) expected += primes[static_cast<std::size_t>(i) % 10];
+void work_through_a_queue(int workers, int count, std::size_t capacity) {
+  constexpr std::array primes{2, 3, 7, 11, 13, 17, 19, 23, 27, 31};
+  const chan<int> queue{capacity};
+  const chan<int> results{capacity};
+  const chan<void> over{static_cast<std::size_t>(workers)};
+  for (int w = 0; w < workers; ++w) {
     go([=] {
-      for (int i = 0; i < count; ++i) queue.send(primes[static_cast<std::size_t>(i) % 10]);
-      queue.close();
-      for (int w = 0; w < workers; ++w) EXPECT_TRUE(over.recv());
-      results.close();
+      for (const int v : queue) {
+        if (w % 3 == v % 3) yield();
+        results.send(v);
+      }
+      over.send();
     });
-    std::int64_t sum = 0;
-    int received = 0;
-    for (const int v : results) {
-      sum += v;
-      ++received;
-    }
-    EXPECT_EQ(received, count);
-    EXPECT_EQ(sum, expected);
+  }
+  std::int64_t expected = 0;
+  for (int i = 0; i < count; ++i) expected += primes[static_cast<std::size_t>(i) % 10];
+  go([=] {
+    for (int i = 0; i < count; ++i) queue.send(primes[static_cast<std::size_t>(i) % 10]);
+    queue.close();
+    for (int w = 0; w < workers; ++w) EXPECT_TRUE(over.recv());
+    results.close();
   });
+  std::int64_t sum = 0;
+  int received = 0;
+  for (const int v : results) {
+    sum += v;
+    ++received;
+  }
+  EXPECT_EQ(received, count);
+  EXPECT_EQ(sum, expected);
+}
+
+TEST_P(chan_stress, ch_23_many_consumers) {
+  run([] { work_through_a_queue(23, 271'828 / scale, 69); });
+}
+
+TEST_P(chan_few, ch_23_many_consumers) {
+  for (const std::size_t capacity : {std::size_t{0}, std::size_t{1}, std::size_t{2}}) {
+    run([capacity] { work_through_a_queue(3, 8, capacity); });
+  }
 }
 
 // Producers and consumers, half of them plain threads, of values that own memory.

@@ -27,6 +27,7 @@
 #include <exeunt/sched/go.hpp>
 
 #include "chan/parked.hpp"
+#include "support/explored.hpp"
 #include "support/on_workers.hpp"
 
 namespace exeunt {
@@ -42,6 +43,9 @@ constexpr int scale = 1;
 
 class select_stress : public test::on_workers {};
 EXEUNT_ON_WORKERS(select_stress);
+
+class select_few : public test::explored {};
+EXEUNT_EXPLORED(select_few);
 
 // Goal:   otherwise() wins only if there was an instant at which no channel was ready.
 // Method: a token is in one of two channels or in both at any instant, since the one who moves it
@@ -76,44 +80,49 @@ TEST_P(select_stress, otherwise_means_none_at_one_instant) {
 
 // SE-16: four channels, each with a plain sender and a plain receiver, one selecting sender and
 // one selecting receiver for all.
-TEST_P(select_stress, se_16_selects_and_plain_partners) {
-  run([] {
-    constexpr int count = 100'000 / scale;
-    const std::array channels{chan<int>{}, chan<int>{}, chan<int>{2}, chan<int>{3}};
-    const chan<void> over{10};
-    for (const chan<int>& c : channels) {
-      go([=] {
-        for (int i = 0; i < count; ++i) c.send(0);
-        over.send();
-      });
-      go([=] {
-        for (int i = 0; i < count; ++i) EXPECT_TRUE(c.recv().has_value());
-        over.send();
-      });
-    }
-    const auto repeat = [=](auto&& once) {
-      std::array<chan<int>, 4> live = channels;
-      std::array<int, 4> done{};
-      for (int i = 0; i < 4 * count; ++i) {
-        const std::size_t won = once(live);
-        if (++done[won] == count) live[won] = nullptr;
-      }
+void select_beside_plain_partners(int count) {
+  const std::array channels{chan<int>{}, chan<int>{}, chan<int>{2}, chan<int>{3}};
+  const chan<void> over{10};
+  for (const chan<int>& c : channels) {
+    go([=] {
+      for (int i = 0; i < count; ++i) c.send(0);
       over.send();
-    };
-    go([=] {
-      repeat([](const auto& c) -> std::size_t {
-        return select(on_send(c[3], 0, [] { return 3U; }), on_send(c[2], 0, [] { return 2U; }),
-                      on_send(c[0], 0, [] { return 0U; }), on_send(c[1], 0, [] { return 1U; }));
-      });
     });
     go([=] {
-      repeat([](const auto& c) {
-        return select(on_recv(c[0], [] {}), on_recv(c[1], [] {}), on_recv(c[2], [] {}),
-                      on_recv(c[3], [] {}));
-      });
+      for (int i = 0; i < count; ++i) EXPECT_TRUE(c.recv().has_value());
+      over.send();
     });
-    for (int i = 0; i < 10; ++i) EXPECT_TRUE(over.recv());
+  }
+  const auto repeat = [=](auto&& once) {
+    std::array<chan<int>, 4> live = channels;
+    std::array<int, 4> done{};
+    for (int i = 0; i < 4 * count; ++i) {
+      const std::size_t won = once(live);
+      if (++done[won] == count) live[won] = nullptr;
+    }
+    over.send();
+  };
+  go([=] {
+    repeat([](const auto& c) -> std::size_t {
+      return select(on_send(c[3], 0, [] { return 3U; }), on_send(c[2], 0, [] { return 2U; }),
+                    on_send(c[0], 0, [] { return 0U; }), on_send(c[1], 0, [] { return 1U; }));
+    });
   });
+  go([=] {
+    repeat([](const auto& c) {
+      return select(on_recv(c[0], [] {}), on_recv(c[1], [] {}), on_recv(c[2], [] {}),
+                    on_recv(c[3], [] {}));
+    });
+  });
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(over.recv());
+}
+
+TEST_P(select_stress, se_16_selects_and_plain_partners) {
+  run([] { select_beside_plain_partners(100'000 / scale); });
+}
+
+TEST_P(select_few, se_16_selects_and_plain_partners) {
+  run([] { select_beside_plain_partners(2); });
 }
 
 // Values, ends of contexts and time-outs race; sent = received + left over.
@@ -169,24 +178,32 @@ TEST_P(select_stress, racing_selects_lose_nothing) {
 
 // SE-23: rounds of fibers that select on one channel listed three times; none stays behind, as
 // the runtime's end checks, and the channels take what later rounds send.
-TEST_P(select_stress, se_23_leaves_no_waiters) {
-  run([] {
-    for (int round = 0; round < 20; ++round) {
-      const chan<int> c;
-      const chan<int> kept;
-      const chan<void> over{10};
-      for (int i = 0; i < 10; ++i) {
-        go([=] {
-          select(on_recv(c, [] {}), on_recv(c, [] {}), on_recv(c, [] {}), on_recv(kept, [] {}));
-          over.send();
-        });
-      }
-      if (round % 2 == 0) test::until_parked(10, detail::wait_reason::select);
-      c.close();
-      for (int i = 0; i < 10; ++i) EXPECT_TRUE(over.recv());
-      EXPECT_FALSE(kept.try_send(1));
+void select_on_one_listed_thrice(int rounds, int fibers) {
+  for (int round = 0; round < rounds; ++round) {
+    const chan<int> c;
+    const chan<int> kept;
+    const chan<void> over{static_cast<std::size_t>(fibers)};
+    for (int i = 0; i < fibers; ++i) {
+      go([=] {
+        select(on_recv(c, [] {}), on_recv(c, [] {}), on_recv(c, [] {}), on_recv(kept, [] {}));
+        over.send();
+      });
     }
-  });
+    if (round % 2 == 0) {
+      test::until_parked(static_cast<std::size_t>(fibers), detail::wait_reason::select);
+    }
+    c.close();
+    for (int i = 0; i < fibers; ++i) EXPECT_TRUE(over.recv());
+    EXPECT_FALSE(kept.try_send(1));
+  }
+}
+
+TEST_P(select_stress, se_23_leaves_no_waiters) {
+  run([] { select_on_one_listed_thrice(20, 10); });
+}
+
+TEST_P(select_few, se_23_leaves_no_waiters) {
+  run([] { select_on_one_listed_thrice(2, 3); });
 }
 
 // Selects that hold the same channels in opposite orders do not deadlock.

@@ -17,6 +17,7 @@
 #include <exeunt/sync/pool.hpp>
 #include <exeunt/sync/wait_group.hpp>
 
+#include "support/explored.hpp"
 #include "support/on_workers.hpp"
 
 namespace exeunt {
@@ -31,59 +32,74 @@ constexpr int scale = 20;
 class pool_stress_test : public test::on_workers {};
 EXEUNT_ON_WORKERS(pool_stress_test);
 
-// Nobody ever sees anything but what all put in. Go: ten with a million each.
-TEST_P(pool_stress_test, sy_33_the_same_value_always) {
-  run([] {
-    pool<int> zeros;
-    wait_group fibers;
-    for (int f = 0; f < 10; ++f) {
-      fibers.go([&] {
-        for (int i = 0; i < 50'000 * scale; ++i) {
-          const auto one = zeros.get();
-          if (*one != 0) ADD_FAILURE() << "a value that nobody put in";
-        }
-      });
-    }
-    fibers.wait();
-  });
-}
+class pool_few_test : public test::explored {};
+EXEUNT_EXPLORED(pool_few_test);
 
-// One gives numbers and takes every tenth back himself, nine take what they find. No tick ends one,
-// and a cache is small enough for a thief to take the last one.
-TEST_P(pool_stress_test, sy_34_each_number_is_taken_once) {
-  run([] {
-    constexpr int count = 20'000 * scale;
-    pool<int> numbers{
-        {.limits = {.per_worker = 4, .common = count, .tick = std::chrono::hours{1}}}};
-    std::vector<std::atomic<int>> taken(count);
-    std::atomic<int> left = count;
-    std::atomic<int> own = 0;
-    const auto take = [&] {
-      const auto number = numbers.try_get().release();
-      if (number == nullptr) return false;
-      ++taken[static_cast<std::size_t>(*number)];
-      --left;
-      return true;
-    };
-    wait_group fibers;
+// Nobody ever sees anything but what all put in. Go: ten with a million each.
+void get_and_put_zeros(int count, int each) {
+  pool<int> zeros;
+  wait_group fibers;
+  for (int f = 0; f < count; ++f) {
     fibers.go([&] {
-      for (int i = 0; i < count; ++i) {
-        numbers.put(std::make_unique<int>(i));
-        if (i % 10 == 0 && take()) ++own;
-        if (i % 100 == 0) yield();
+      for (int i = 0; i < each; ++i) {
+        const auto one = zeros.get();
+        if (*one != 0) ADD_FAILURE() << "a value that nobody put in";
       }
     });
-    for (int f = 0; f < 9; ++f) {
-      fibers.go([&] {
-        while (left > 0) {
-          if (!take()) yield();
-        }
-      });
+  }
+  fibers.wait();
+}
+
+TEST_P(pool_stress_test, sy_33_the_same_value_always) {
+  run([] { get_and_put_zeros(10, 50'000 * scale); });
+}
+
+TEST_P(pool_few_test, sy_33_the_same_value_always) {
+  run([] { get_and_put_zeros(3, 3); });
+}
+
+// One gives numbers and takes every tenth back himself, the others take what they find. No tick
+// ends one, and a cache is small enough for a thief to take the last one.
+void give_and_take_numbers(int count, int takers) {
+  pool<int> numbers{{.limits = {.per_worker = 4,
+                                .common = static_cast<std::size_t>(count),
+                                .tick = std::chrono::hours{1}}}};
+  std::vector<std::atomic<int>> taken(static_cast<std::size_t>(count));
+  std::atomic<int> left = count;
+  std::atomic<int> own = 0;
+  const auto take = [&] {
+    const auto number = numbers.try_get().release();
+    if (number == nullptr) return false;
+    ++taken[static_cast<std::size_t>(*number)];
+    --left;
+    return true;
+  };
+  wait_group fibers;
+  fibers.go([&] {
+    for (int i = 0; i < count; ++i) {
+      numbers.put(std::make_unique<int>(i));
+      if (i % 10 == 0 && take()) ++own;
+      if (i % 100 == 0) yield();
     }
-    fibers.wait();
-    for (const auto& times : taken) ASSERT_EQ(times, 1);
-    EXPECT_GT(own, 0);
   });
+  for (int f = 0; f < takers; ++f) {
+    fibers.go([&] {
+      while (left > 0) {
+        if (!take()) yield();
+      }
+    });
+  }
+  fibers.wait();
+  for (const auto& times : taken) ASSERT_EQ(times, 1);
+  EXPECT_GT(own, 0);
+}
+
+TEST_P(pool_stress_test, sy_34_each_number_is_taken_once) {
+  run([] { give_and_take_numbers(20'000 * scale, 9); });
+}
+
+TEST_P(pool_few_test, sy_34_each_number_is_taken_once) {
+  run([] { give_and_take_numbers(11, 2); });
 }
 
 // With parks while objects are out, so that they are given back elsewhere; and with ticks.

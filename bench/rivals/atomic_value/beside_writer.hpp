@@ -10,6 +10,9 @@
 
 namespace rivals {
 
+/// Between two other things that a reader does, so that the loop is of looks alone.
+constexpr long looks_in_a_row = 1000;
+
 struct look_and_store {
   double load_ns = 0;
   double store_ns = 0;

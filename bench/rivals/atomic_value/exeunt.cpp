@@ -20,15 +20,15 @@ struct config {
   long more[7] = {};
 };
 
-void look(long count, unsigned fibers, long store_every) {
+void look(long count, unsigned fibers, bool stores) {
   exeunt::atomic_value<config> value{config{}};
   exeunt::wait_group group;
   for (unsigned i = 0; i < fibers; ++i) {
     group.go([&, share = count / fibers] {
       long sum = 0;
-      for (long j = 1; j <= share; ++j) {
-        if (store_every != 0 && j % store_every == 0) value.store({});
-        sum += value.load()->number;
+      for (long left = share; left > 0; left -= rivals::looks_in_a_row) {
+        for (long j = 0; j < rivals::looks_in_a_row; ++j) sum += value.load()->number;
+        if (stores) value.store({});
       }
       rivals::require(sum == share, "atomic_value");
     });
@@ -46,7 +46,7 @@ void look_beside_writer(std::chrono::milliseconds period, rivals::look_and_store
   group.go([&] {
     const auto end = rivals::steady::now() + period;
     spent.load_ns = rivals::ns_of_each(
-        1000, [&] { rivals::require(value.load()->number == 1, "atomic_value"); },
+        rivals::looks_in_a_row, [&] { rivals::require(value.load()->number == 1, "atomic_value"); },
         [&] { return rivals::steady::now() >= end; });
     over = true;
   });
@@ -60,9 +60,11 @@ int main(int argc, char** argv) {
   const unsigned fibers = bench.workers();
   return exeunt::run(
       [&] {
-        bench.per_op("value_load", 50'000'000, fibers, [=](long n) { look(n, fibers, 0); });
-        bench.per_op("value_load_mostly", 20'000'000, fibers,
-                     [=](long n) { look(n, fibers, 1000); });
+        constexpr auto unit = rivals::looks_in_a_row;
+        bench.per_op("value_load", 50'000'000, unit * fibers,
+                     [=](long n) { look(n, fibers, false); });
+        bench.per_op("value_load_mostly", 20'000'000, unit * fibers,
+                     [=](long n) { look(n, fibers, true); });
         rivals::beside_writer(bench, look_beside_writer);
       },
       {.procs = bench.workers()});

@@ -16,7 +16,10 @@ type config struct {
 	more   [7]int
 }
 
-func look(count, goroutines, storeEvery int) {
+// As beside_writer.hpp's.
+const looksInARow = 1000
+
+func look(count, goroutines int, stores bool) {
 	var value atomic.Value
 	value.Store(&config{number: 1})
 	var group sync.WaitGroup
@@ -25,11 +28,13 @@ func look(count, goroutines, storeEvery int) {
 		go func() {
 			share := count / goroutines
 			sum := 0
-			for j := 1; j <= share; j++ {
-				if storeEvery != 0 && j%storeEvery == 0 {
+			for left := share; left > 0; left -= looksInARow {
+				for j := 0; j < looksInARow; j++ {
+					sum += value.Load().(*config).number
+				}
+				if stores {
 					value.Store(&config{number: 1})
 				}
-				sum += value.Load().(*config).number
 			}
 			harness.Require(sum == share, "atomic_value")
 			group.Done()
@@ -54,8 +59,8 @@ func lookBesideWriter(period time.Duration) (loadNs, storeNs float64) {
 	}()
 	go func() {
 		start, count := time.Now(), 0
-		for ; time.Since(start) < period; count += 1000 {
-			for i := 0; i < 1000; i++ {
+		for ; time.Since(start) < period; count += looksInARow {
+			for i := 0; i < looksInARow; i++ {
 				harness.Require(value.Load().(*config).number == 1, "atomic_value")
 			}
 		}
@@ -82,7 +87,8 @@ func besideWriter() {
 func main() {
 	harness.Start()
 	fibers := runtime.GOMAXPROCS(0)
-	harness.PerOp("value_load", 50_000_000, fibers, func(n int) { look(n, fibers, 0) })
-	harness.PerOp("value_load_mostly", 20_000_000, fibers, func(n int) { look(n, fibers, 1000) })
+	unit := looksInARow * fibers
+	harness.PerOp("value_load", 50_000_000, unit, func(n int) { look(n, fibers, false) })
+	harness.PerOp("value_load_mostly", 20_000_000, unit, func(n int) { look(n, fibers, true) })
 	besideWriter()
 }

@@ -21,16 +21,16 @@ struct config {
 };
 
 template <typename Value>
-void look(long count, unsigned threads, long store_every) {
+void look(long count, unsigned threads, bool stores) {
   Value value;
   std::vector<std::jthread> readers;
   for (unsigned i = 0; i < threads; ++i) {
     readers.emplace_back([&, share = count / threads] {
       [[maybe_unused]] const typename Value::reader here;
       long sum = 0;
-      for (long j = 1; j <= share; ++j) {
-        if (store_every != 0 && j % store_every == 0) value.store(1);
-        sum += value.number();
+      for (long left = share; left > 0; left -= looks_in_a_row) {
+        for (long j = 0; j < looks_in_a_row; ++j) sum += value.number();
+        if (stores) value.store(1);
       }
       require(sum == share, "atomic_value");
     });
@@ -48,7 +48,7 @@ void look_beside_writer(std::chrono::milliseconds period, look_and_store& spent)
   [[maybe_unused]] const typename Value::reader here;
   const auto end = steady::now() + period;
   spent.load_ns = ns_of_each(
-      1000, [&] { require(value.number() == 1, "atomic_value"); },
+      looks_in_a_row, [&] { require(value.number() == 1, "atomic_value"); },
       [&] { return steady::now() >= end; });
   over = true;
 }
@@ -58,9 +58,10 @@ int look_on_threads(int argc, char** argv) {
   harness bench{argc, argv};
   const unsigned threads = bench.workers();
   return std_thread::run(threads, [&] {
-    bench.per_op("value_load", 50'000'000, threads, [=](long n) { look<Value>(n, threads, 0); });
-    bench.per_op("value_load_mostly", 20'000'000, threads,
-                 [=](long n) { look<Value>(n, threads, 1000); });
+    const auto unit = looks_in_a_row * threads;
+    bench.per_op("value_load", 50'000'000, unit, [=](long n) { look<Value>(n, threads, false); });
+    bench.per_op("value_load_mostly", 20'000'000, unit,
+                 [=](long n) { look<Value>(n, threads, true); });
     beside_writer(bench, look_beside_writer<Value>);
   });
 }
