@@ -9,6 +9,7 @@
 //   finds_ready                 worker::find_ready(): take_local(), take_shared(), look_around(),
 //                               search(), steal_from(), has_spare_work()
 //   stop_searching              runtime_core::stop_searching()
+//   stays_away                  worker::stay_away(), runtime_core::lets_go(), takes_back()
 //   runs                        a fiber, with worker::push_last() and push_next()
 //   monitor                     monitor::look(): `waits`
 //
@@ -25,6 +26,10 @@
 // "stays" is chosen freely, but a stuck one does. The monitor acts only where it is relied on: one
 // fiber in the ring, or in the slot, or in each, behind a stuck one; push_next() tells nobody if
 // the slot was empty.
+//
+// With -DAWAY a worker that is not idle may leave the work to another at any time (theft.cpp). It
+// comes back when it likes, and has to only if another one is kept by its fiber: that is all that
+// the others' wake-ups rely on.
 //
 // Properties, when nothing can happen any more: all fibers have run but the one that is stuck, and
 // those are behind nobody; the descriptor has been handled. One fiber at most is stuck. At any
@@ -75,6 +80,7 @@ byte made;
 byte ended;
 bit stuck[WORKERS];
 bit one_is_stuck;
+bit away[WORKERS];
 
 #define QUEUED(w) (ring[w] + slot[w])
 #define SEEN(w) (ring[w] - unseen[w] + slot[w])
@@ -254,6 +260,59 @@ inline stop_searching(w) {       // Having found something.
   last = 0
 }
 
+#ifdef AWAY
+#if WORKERS > 2
+#define IS_BUSY(v) (v != me && !idle[v] && !away[v])
+#define ANOTHER_IS_BUSY (IS_BUSY(0) || IS_BUSY(1) || IS_BUSY(2))
+#else
+#define ANOTHER_IS_BUSY (!idle[1 - me] && !away[1 - me])
+#endif
+
+inline stays_away() {
+#if BREAK == 11
+  if                             // Not under the lock.
+  :: ANOTHER_IS_BUSY -> idle_lock == 0; away[me] = 1
+  :: else
+  fi;
+#else
+  atomic {
+    idle_lock == 0 ->
+    if
+    :: ANOTHER_IS_BUSY -> away[me] = 1
+    :: else
+    fi
+  };
+#endif
+  if
+  :: away[me] ->
+     if
+     :: searches[me] -> stop_searching(me)
+     :: else
+     fi;
+#if BREAK != 12
+     do                          // hand_over_queue()
+     :: atomic { slot[me] > 0 -> slot[me] = 0; shared++; UNSEEN(shared_unseen) }
+     :: atomic { slot[me] == 0 && ring[me] > 0 ->
+                 ring[me]--; unseen[me] = 0; shared++; UNSEEN(shared_unseen) }
+     :: QUEUED(me) == 0 -> break
+     od;
+     wake_one(me);
+     flush_own(WORKERS);         // Whoever has pushed there.
+#endif
+     if                          // By the clock, or else by what it sees.
+     :: true
+#if BREAK == 10
+     :: true -> false
+#else
+     :: true -> one_is_stuck
+#endif
+     fi;
+     atomic { idle_lock == 0 -> away[me] = 0 }
+  :: else
+  fi
+}
+#endif
+
 #if BREAK == 9                   // As the code was at first.
 #define WHO_SEES_WORK && false
 #else
@@ -305,6 +364,12 @@ proctype worker(byte me) {
   bit found, last, displaced, polls, searched;
 
 finds_ready:
+#ifdef AWAY
+  if
+  :: true
+  :: stays_away(); goto finds_ready
+  fi;
+#endif
   if
   :: true                        // Not yet time to look around.
   :: atomic { event -> event = 0; made++ }; push_last(me); take_shared(); goto looks_around

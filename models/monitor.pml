@@ -412,6 +412,9 @@ ends:
 proctype monitor() {
   byte w, counted;
   bit waits, somebody_idle;
+#if BREAK == 13
+  bit fresh;
+#endif
   do
   :: over -> break
   :: ANY(IS_MOVED) || ANY(WAITS) || ANY(KEEPS) || ANY(HOLDS) || LACKS_ONE ->
@@ -474,12 +477,23 @@ proctype monitor() {
                 :: standing[2] == RETIRED -> put_in_place(2); woken[2] = 1
                 :: standing[2] == VACANT -> put_in_place(2); starts(2)
 #endif
+#if BREAK == 13                  // As the code was at first.
+                :: standing[1] == VACANT -> fresh = 1
+#else
                 :: standing[1] == VACANT -> put_in_place(1); starts(1)
+#endif
                 :: standing[0] == VACANT -> put_in_place(0); starts(0)
                 fi
              fi
           fi
         }
+#if BREAK == 13
+        ;
+        if
+        :: fresh -> atomic { fresh = 0; put_in_place(1); starts(1) }
+        :: else
+        fi
+#endif
      :: else -> break
      od
   :: ALL_IDLE(idle_count) ->     // And has been for 50 ms, or so.

@@ -28,7 +28,8 @@
 //   I1  Whoever is away has an empty queue, and there was another busy one when it went. It comes
 //       back as soon as it finds none, or that one of them keeps its worker from its turn.
 // Locks: idle_lock_, for who goes away.
-// Tests: tests/sched/theft_test.cpp, sched_stress_test.cpp, starvation_test.cpp.
+// Tests: tests/sched/theft_test.cpp, sched_stress_test.cpp, starvation_test.cpp; models/idle.pml
+//        (that nothing waits for who is away).
 
 #include <algorithm>
 #include <array>
