@@ -336,7 +336,7 @@ fiber* worker::pick_slowly() noexcept {
   return next;
 }
 
-// Under simulation: any of the ready ones, as the chooser says. A turn among 1000 takes 0.7 us, and
+// Under simulation: any of the ready ones, as the chooser says. A turn among 1000 takes 1 us, and
 // among 10 000, whose line is long to close up, 7 us (explore_bench).
 fiber* worker::take_chosen() noexcept {
   detail::fiber_chooser& chooser = *home_.seam().chooser;

@@ -84,7 +84,7 @@ namespace {
 
 // What is a fair price of a heavy fence. After a time so much longer than itself it is no matter,
 // and the lock is open again for the next reader. Else as many readers as have paid as much open
-// it, with what a reader saves by it, as docs/benchmarks.md has it.
+// it, with what a reader saves by it (docs/decisions/0026).
 constexpr int long_for = 4;
 constexpr clock::duration saved_by_reader{8};
 #ifdef EXEUNT_DCHECKS  // So that tests see both modes.

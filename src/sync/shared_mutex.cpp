@@ -84,8 +84,7 @@ bool shared_mutex::try_lock_shared_watched() noexcept {
 
 // Of a reader that another one was quicker than. If both went on at once, each would take the line
 // from the other one for each step. In this time the other one comes and goes some fifty times,
-// with the line to itself: with two workers that do nothing else, half the time
-// (docs/benchmarks.md).
+// with the line to itself: with two workers that do nothing else, half the time.
 void shared_mutex::stand_back() noexcept {
   constexpr int pauses = 16;  // Of some 25 ns.
   for (int left = pauses; left > 0; --left) detail::cpu_relax();

@@ -201,7 +201,7 @@ class [[nodiscard]] value_snapshot {
 ///           handlers. All loads and stores of all atomic_values have one order.
 /// Ordering: a store happens before the load() that returns its value, and the last use of a
 ///           snapshot before its value's destructor. Readers are not ordered with each other.
-/// Cost:     load() and the end of a snapshot are some 2 ns, with no locked instruction, and write
+/// Cost:     load() and the end of a snapshot are 2 to 3 ns, with no locked instruction, and write
 ///           nothing that other threads write or read but for stores; some ns more while another
 ///           snapshot that was loaded on this thread is held. A store allocates, has the kernel
 ///           put a fence into each thread of the process that runs, some microseconds with
