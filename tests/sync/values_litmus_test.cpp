@@ -30,7 +30,7 @@ namespace {
 
 using test::litmus;
 
-template <typename Mutex>
+template <typename Mutex, template <typename> typename ReadGuard = std::lock_guard>
 class locked {
  public:
   void write(int value) {
@@ -38,7 +38,7 @@ class locked {
     value_ = value;
   }
   int read() {
-    const std::lock_guard guard{lock_};
+    const ReadGuard<Mutex> guard{lock_};
     return value_;
   }
 
@@ -48,21 +48,7 @@ class locked {
 };
 
 template <typename Mutex>
-class read_shared {
- public:
-  void write(int value) {
-    const std::lock_guard guard{lock_};
-    value_ = value;
-  }
-  int read() {
-    const std::shared_lock guard{lock_};
-    return value_;
-  }
-
- private:
-  Mutex lock_;
-  int value_ = 0;
-};
+using read_shared = locked<Mutex, std::shared_lock>;
 
 // A semaphore of one unit as a lock.
 struct unit {
