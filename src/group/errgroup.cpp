@@ -15,8 +15,8 @@
 // Locks: lock_ is a source's. Nothing is called under it; failures and names are allocated outside.
 // Wake-ups: leave() fires after unlocking. From then on the group may be gone. A waiter from
 //   outside the tasks' runtime is also woken when that has stopped, and takes lock_ once more.
-// Tests: tests/group/errgroup_test.cpp (I1-I5), left_behind_test.cpp (I6), group_race_test.cpp,
-// errgroup_stress_test.cpp, group_litmus_test.cpp.
+// Tests: tests/group/errgroup_test.cpp, errgroup_limit_test.cpp (I1-I5), left_behind_test.cpp (I6),
+// group_race_test.cpp, errgroup_stress_test.cpp, group_litmus_test.cpp.
 
 #include <exeunt/group/errgroup.hpp>
 

@@ -5,7 +5,7 @@
 //   I1  A context's target records its first signal before it cancels anything, so that whoever
 //       ends the context after that, also stop(), gives the signal as the cause.
 // Locks: none. Wake-ups: none of its own; see signal_dispatcher.cpp.
-// Tests: tests/os/signal_test.cpp.
+// Tests: tests/os/signal_test.cpp, signal_child_test.cpp.
 
 #include <exeunt/os/signal.hpp>
 

@@ -19,7 +19,7 @@
 // Locks: lock_, then nothing. rounds_lock_ and cancels_lock_ are leaves. Fibers hold lock_ for some
 //   sigactions only, and never across a park.
 // Wake-ups: wait_round() is woken by the delivering thread at the end of the round.
-// Tests: tests/os/signal_test.cpp.
+// Tests: tests/os/signal_test.cpp, signal_child_test.cpp.
 
 #include "os/signal_dispatcher.hpp"
 

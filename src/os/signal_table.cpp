@@ -4,7 +4,7 @@
 // Invariants:
 //   I1  entry.installed  <=>  the bit in installed_  =>  entry.known.
 //   I2  entry.original never changes once known. Neither it nor entry.former is our own handler.
-// Tests: tests/os/signal_test.cpp.
+// Tests: tests/os/signal_test.cpp, signal_child_test.cpp.
 
 #include "os/signal_table.hpp"
 
